@@ -1,0 +1,61 @@
+import { OpenAPIHono } from "@hono/zod-openapi";
+import type { ApiEnv, Env } from "./env.ts";
+import { authenticate } from "./authenticate.ts";
+import { docsPage } from "./docs-page.ts";
+import { checkJsonBody } from "./json-body.ts";
+import { openapiDocument } from "./openapi.ts";
+import { invalidRequest, problemResponse } from "./problems.ts";
+import { requestId } from "./request-id.ts";
+import { matchRoute } from "./route-table.ts";
+import { registerExec } from "./routes/exec.ts";
+import { registerFiles } from "./routes/files.ts";
+import { registerHostReport } from "./routes/host-report.ts";
+import { registerHosts } from "./routes/hosts.ts";
+import { registerImages } from "./routes/images.ts";
+import { registerKeys } from "./routes/keys.ts";
+import { registerProcesses } from "./routes/processes.ts";
+import { registerSandboxes } from "./routes/sandboxes.ts";
+import { registerSnapshot } from "./routes/snapshot.ts";
+import { registerTunnels } from "./routes/tunnels.ts";
+import { proxyTunnel, tunnelDomain, tunnelTarget } from "./tunnel.ts";
+
+const BASE_PATH = "/v1";
+
+const WHERE = { json: "body", query: "query", param: "path", header: "header", form: "body", cookie: "cookie" } as const;
+
+/** The HTTP API: `/v1`, and beside it its documentation. */
+export function createApp(): OpenAPIHono<ApiEnv> {
+  const v1 = new OpenAPIHono<ApiEnv>({
+    defaultHook: (result) => {
+      if (!result.success) throw invalidRequest(result.error, WHERE[result.target]);
+    },
+  });
+  registerSandboxes(v1);
+  registerExec(v1);
+  registerProcesses(v1);
+  registerFiles(v1);
+  registerSnapshot(v1);
+  registerTunnels(v1);
+  registerImages(v1);
+  registerKeys(v1);
+  registerHosts(v1);
+  registerHostReport(v1);
+
+  const app = new OpenAPIHono<ApiEnv>();
+  app.use(requestId, matchRoute(v1, BASE_PATH), authenticate, checkJsonBody);
+  app.route(BASE_PATH, v1);
+  app.get("/health", (c) => c.json({ status: "ok" }));
+  app.get("/openapi.json", (c) => c.json(openapiDocument(v1, BASE_PATH)));
+  app.get("/docs", docsPage);
+  app.onError((error, c) => problemResponse(error, c.get("requestId")));
+  return app;
+}
+
+const app = createApp();
+
+/** Every request to the Worker: one to a sandbox's own host name, or one to the API. */
+export async function handle(request: Request, env: Env, ctx: ExecutionContext): Promise<Response> {
+  const target = tunnelTarget(new URL(request.url).hostname, tunnelDomain(env));
+  if (!target) return app.fetch(request, env, ctx);
+  return proxyTunnel(request, env, target).catch((error: unknown) => problemResponse(error, crypto.randomUUID()));
+}

@@ -1,0 +1,47 @@
+import type { ScopeName } from "../contract/key.ts";
+import type { SandboxRpc } from "../sandbox/rpc.ts";
+
+/** What the Worker is bound to. */
+export interface Env {
+  /** The catalog. */
+  DB: D1Database;
+  /** One object per sandbox, by its id. */
+  SANDBOXES: DurableObjectNamespace<SandboxRpc & Rpc.DurableObjectBranded>;
+  SNAPSHOTS: R2Bucket;
+  /** The first API key: admin of the environment `main`. Without it only keys of the catalog are taken. */
+  ADMIN_KEY?: string;
+  /** Signs what the control plane and the hosts say to each other. */
+  SIGNING_SECRET: string;
+  /** The image of a create that names none; left out, the hosts' own default is used. */
+  DEFAULT_IMAGE?: string;
+  /** Sandboxes answer at `<port>-<sandbox id>.<this>`; `localhost` if left out. */
+  TUNNEL_DOMAIN?: string;
+}
+
+/** Who calls. */
+export interface Principal {
+  environment: string;
+  scopes: ScopeName[];
+  /** True for the deployment's own admin key, which may act for every environment. */
+  isBootstrap: boolean;
+}
+
+/** What the middleware knows of a request. */
+export interface ApiVariables {
+  requestId: string;
+  route: MatchedRoute;
+  principal: Principal;
+}
+
+/** What the route table says about the operation that was asked for. */
+export interface MatchedRoute {
+  /** The scope it needs; undefined where no API key is asked for. */
+  scope: ScopeName | undefined;
+  /** Whether it takes a JSON body, and whether that may be left out. */
+  jsonBody: "required" | "optional" | "none";
+}
+
+export interface ApiEnv {
+  Bindings: Env;
+  Variables: ApiVariables;
+}

@@ -1,0 +1,73 @@
+import { HTTPException } from "hono/http-exception";
+import type { z } from "@hono/zod-openapi";
+import { ApiError, asApiError, ERRORS, type FieldError } from "../contract/errors.ts";
+import { toProblem } from "../contract/problem.ts";
+
+/** `Retry-After` of 429 and 503 when the error itself names none. */
+const DEFAULT_RETRY_AFTER_S = 2;
+
+/** Any error as the answer to a client: the one place that formats errors. */
+export function problemResponse(error: unknown, requestId: string): Response {
+  const known = classify(error);
+  if (known.code === "internal") console.error(`Request ${requestId} failed.`, error);
+  const { status } = ERRORS[known.code];
+  const headers = new Headers({ "content-type": "application/problem+json", "x-request-id": requestId });
+  if (status === 401) headers.set("www-authenticate", 'Bearer realm="sandbar"');
+  if (status === 429 || status === 503 || known.retryAfter !== undefined) {
+    headers.set("retry-after", String(Math.max(1, Math.ceil(known.retryAfter ?? DEFAULT_RETRY_AFTER_S))));
+  }
+  if (known.code === "range_not_satisfiable" && known.extra?.["size"] !== undefined) {
+    headers.set("content-range", `bytes */${known.extra["size"]}`);
+  }
+  if (typeof known.extra?.["allow"] === "string") headers.set("allow", known.extra["allow"]);
+  return new Response(JSON.stringify({ ...toProblem(known), request_id: requestId }), { status, headers });
+}
+
+function classify(error: unknown): ApiError {
+  return asApiError(error) ?? fromHttpException(error) ?? fromPlatform(error) ?? new ApiError("internal");
+}
+
+/** What Hono and its validators throw. */
+function fromHttpException(error: unknown): ApiError | undefined {
+  if (!(error instanceof HTTPException)) return undefined;
+  if (error.status === 413) return new ApiError("payload_too_large");
+  if (error.status === 415) return new ApiError("unsupported_media_type");
+  return error.status === 400 ? new ApiError("invalid_request", { detail: `${error.message}.` }) : undefined;
+}
+
+/** What the platform throws when an object is overloaded, or was moved while it was asked. */
+function fromPlatform(error: unknown): ApiError | undefined {
+  if (!(error instanceof Error)) return undefined;
+  const { overloaded, retryable } = error as { overloaded?: boolean; retryable?: boolean };
+  if (overloaded) return new ApiError("rate_limited", { detail: "The sandbox gets too many requests.", cause: error });
+  if (retryable) return new ApiError("backend_unavailable", { detail: "The sandbox is being moved.", cause: error });
+  return undefined;
+}
+
+interface Issue {
+  code?: string | undefined;
+  path: PropertyKey[];
+  message: string;
+  keys?: string[];
+  errors?: Issue[][];
+}
+
+/** What a schema refused, as the error that a client sees. */
+export function invalidRequest(error: z.core.$ZodError, where: string): ApiError {
+  const errors = (error.issues as Issue[]).flatMap((issue) => fieldErrors(issue, []));
+  return new ApiError("invalid_request", { detail: `The ${where} of the request is not valid.`, errors });
+}
+
+function fieldErrors(issue: Issue, parent: PropertyKey[]): FieldError[] {
+  const path = [...parent, ...issue.path];
+  if (issue.code === "unrecognized_keys") {
+    return (issue.keys ?? []).map((key) => ({ path: dotted([...path, key]), message: "is not a known field" }));
+  }
+  const branches = (issue.errors ?? []).toSorted((a, b) => a.length - b.length);
+  if (issue.code === "invalid_union" && branches[0]?.length) {
+    return branches[0].flatMap((inner) => fieldErrors(inner, path));
+  }
+  return [{ path: dotted(path), message: issue.message }];
+}
+
+const dotted = (path: PropertyKey[]) => path.map(String).join(".");

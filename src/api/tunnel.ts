@@ -1,0 +1,32 @@
+import { ApiError } from "../contract/errors.ts";
+import type { Env } from "./env.ts";
+import { openSandbox } from "./sandbox-client.ts";
+
+const LABEL = /^([1-9]\d{0,4})-(sb-[a-z0-9]{22})$/;
+const MAX_PORT = 65_535;
+
+/** The domain under which sandboxes answer. */
+export const tunnelDomain = (env: Env): string => (env.TUNNEL_DOMAIN || "localhost").toLowerCase();
+
+/** Where a request's host name leads: to a port of a sandbox, to nothing, or (`undefined`) to the API. */
+export type TunnelTarget = { kind: "port"; sandboxId: string; port: number } | { kind: "malformed" } | undefined;
+
+/** Every name right below the tunnel domain belongs to tunnels: `8080-sb-….example.com`. */
+export function tunnelTarget(hostname: string, domain: string): TunnelTarget {
+  const name = hostname.toLowerCase().replace(/\.$/, "");
+  if (!name.endsWith(`.${domain}`)) return undefined;
+  const match = LABEL.exec(name.slice(0, -domain.length - 1));
+  if (!match || Number(match[1]) > MAX_PORT) return { kind: "malformed" };
+  return { kind: "port", sandboxId: match[2]!, port: Number(match[1]) };
+}
+
+/** Hands the request on to the sandbox, untouched but for the header that names the port. */
+export async function proxyTunnel(request: Request, env: Env, target: NonNullable<TunnelTarget>): Promise<Response> {
+  if (target.kind === "malformed") throw new ApiError("not_found", { detail: "No sandbox has this host name." });
+  const headers = new Headers(request.headers);
+  for (const name of [...headers.keys()]) {
+    if (name.startsWith("x-sandbar-")) headers.delete(name);
+  }
+  headers.set("x-sandbar-port", String(target.port));
+  return openSandbox(env, target.sandboxId).fetch(new Request(request, { headers, redirect: "manual" }));
+}

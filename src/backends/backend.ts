@@ -1,0 +1,67 @@
+import type { SandboxCreate } from "../contract/sandbox.ts";
+import type { Capabilities, ContainerStatus, ExecSpec, ProcessStatus, StartSpec } from "../contract/host-protocol.ts";
+import type { OutputStream, SignalName } from "../contract/process.ts";
+
+/** What `start` did: made the container, or found it made by the same generation. */
+export type StartOutcome =
+  | { kind: "launched" | "adopted"; publishedPorts: Record<string, number> }
+  /** The container cannot start and never will; `error` is for the user. */
+  | { kind: "failed"; error: string };
+
+export interface FileContent {
+  body: ReadableStream<Uint8Array>;
+  /** Bytes of the whole file; undefined for files that do not say (those of /proc). */
+  size: number | undefined;
+  /** Bytes `first` to `last`, both included, when a range was asked for and the size is known. */
+  range: { first: number; last: number } | undefined;
+}
+
+/** A range of bytes as HTTP has it: from `first` to `last`, or the last `suffix` bytes. */
+export type ByteRange = { first: number; last?: number } | { suffix: number };
+
+/**
+ * One container, run somewhere. A backend is bound to one sandbox and one generation of it; calls for a
+ * container that is not there throw `ApiError("sandbox_ended")`, a backend out of reach throws
+ * `ApiError("backend_unavailable")`, and neither is retried here.
+ */
+export interface Backend {
+  /** Starts the container; the same generation again finds the first one (`adopted`). */
+  start(spec: StartSpec): Promise<StartOutcome>;
+  inspect(): Promise<ContainerStatus>;
+  /** Ends the container and all in it at once; done when nothing is left. Idempotent. */
+  stop(): Promise<void>;
+  /** Starts a process. Answers once it runs, or with `waitMs` once it has ended or the time is up. */
+  exec(spec: ExecSpec, waitMs?: number): Promise<ProcessStatus>;
+  process(processId: string, waitMs?: number): Promise<ProcessStatus>;
+  processes(): Promise<ProcessStatus[]>;
+  /** Sends a signal to the process group. Nothing happens when the process has ended. */
+  signal(processId: string, signal: SignalName): Promise<void>;
+  /** The bytes of an output stream from `offset`; with `follow` until the stream ends. */
+  output(processId: string, stream: OutputStream, offset: number, follow: boolean): Promise<ReadableStream<Uint8Array>>;
+  readFile(path: string, range?: ByteRange): Promise<FileContent>;
+  /** Writes the whole file or, when `body` breaks off, leaves it as it was. `mode` in octal digits. */
+  writeFile(path: string, body: ReadableStream<Uint8Array>, options: { size?: number; mode?: string }): Promise<void>;
+  /** Keeps the filesystem as an image of this id, usable as `image` where the backend runs. */
+  snapshot(imageId: string): Promise<{ size: number }>;
+  /** True once the port accepts a TCP connection. */
+  probePort(port: number): Promise<boolean>;
+  /** Hands the HTTP or WebSocket request on to the port and answers what it answers. */
+  connect(port: number, request: Request): Promise<Response>;
+}
+
+/** The fields of a create that this backend cannot honour, each with the reason. */
+export function unsupportedFields(create: SandboxCreate, capabilities: Capabilities): { path: string; message: string }[] {
+  const errors: { path: string; message: string }[] = [];
+  const refuse = (path: keyof SandboxCreate, message: string) => {
+    if (create[path] !== undefined) errors.push({ path, message });
+  };
+  if (!capabilities.cpu_limit) refuse("cpu", "this host cannot limit cpu");
+  if (!capabilities.memory_limit) refuse("memory", "this host cannot limit memory");
+  if (!capabilities.gpu) refuse("gpu", "this host has no GPU");
+  if (!capabilities.raw_tcp && create.unencrypted_ports?.length) refuse("unencrypted_ports", "this host publishes no raw TCP ports");
+  const image = create.image;
+  if (capabilities.images && image !== undefined && !image.startsWith("im-") && !capabilities.images.includes(image)) {
+    refuse("image", `this host runs ${capabilities.images.join(", ")} and snapshots of it, nothing else`);
+  }
+  return errors;
+}

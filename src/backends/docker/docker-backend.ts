@@ -1,0 +1,121 @@
+import { z } from "zod";
+import {
+  ContainerStatusSchema,
+  ProcessStatusSchema,
+  SnapshotResultSchema,
+  StartResultSchema,
+  type ContainerStatus,
+  type ExecSpec,
+  type ProcessStatus,
+  type StartSpec,
+} from "../../contract/host-protocol.ts";
+import type { OutputStream, SignalName } from "../../contract/process.ts";
+import type { Backend, ByteRange, FileContent, StartOutcome } from "../backend.ts";
+import { HostClient, type HostAddress } from "./host-client.ts";
+
+/** A start may pull an image first. */
+const START_TIMEOUT_MS = 11 * 60_000;
+const SNAPSHOT_TIMEOUT_MS = 10 * 60_000;
+/** What a call may take beyond the time that it was asked to wait. */
+const WAIT_GRACE_MS = 30_000;
+
+/** One sandbox's container on a `sandbar host`, over the signed host protocol. */
+export class DockerBackend implements Backend {
+  readonly #client: HostClient;
+  readonly #base: string;
+
+  constructor(sandboxId: string, host: HostAddress, signingSecret: string) {
+    this.#client = new HostClient(host, signingSecret);
+    this.#base = `/v1/sandboxes/${sandboxId}`;
+  }
+
+  async start(spec: StartSpec): Promise<StartOutcome> {
+    const result = await this.#client.json(StartResultSchema, "PUT", this.#base, { body: spec, timeoutMs: START_TIMEOUT_MS });
+    return result.kind === "failed" ? result : { kind: result.kind, publishedPorts: result.published_ports };
+  }
+
+  inspect(): Promise<ContainerStatus> {
+    return this.#client.json(ContainerStatusSchema, "GET", this.#base, { timeoutMs: 10_000 });
+  }
+
+  stop(): Promise<void> {
+    return this.#client.run("DELETE", this.#base, { timeoutMs: 60_000 });
+  }
+
+  exec(spec: ExecSpec, waitMs = 0): Promise<ProcessStatus> {
+    return this.#client.json(ProcessStatusSchema, "POST", `${this.#base}/processes?wait_ms=${waitMs}`, {
+      body: spec,
+      timeoutMs: waitMs + WAIT_GRACE_MS,
+    });
+  }
+
+  process(processId: string, waitMs = 0): Promise<ProcessStatus> {
+    return this.#client.json(ProcessStatusSchema, "GET", `${this.#base}/processes/${processId}?wait_ms=${waitMs}`, {
+      timeoutMs: waitMs + WAIT_GRACE_MS,
+    });
+  }
+
+  processes(): Promise<ProcessStatus[]> {
+    return this.#client.json(z.array(ProcessStatusSchema), "GET", `${this.#base}/processes`);
+  }
+
+  signal(processId: string, signal: SignalName): Promise<void> {
+    return this.#client.run("POST", `${this.#base}/processes/${processId}/signal`, { body: { signal } });
+  }
+
+  async output(processId: string, stream: OutputStream, offset: number, follow: boolean) {
+    const target = `${this.#base}/processes/${processId}/${stream}?offset=${offset}&follow=${follow}`;
+    return bodyOf(await this.#client.raw("GET", target));
+  }
+
+  async readFile(path: string, range?: ByteRange): Promise<FileContent> {
+    const response = await this.#client.raw("GET", `${this.#base}/files?${new URLSearchParams({ path })}`, {
+      ...(range && { headers: { range: formatRange(range) } }),
+    });
+    const size = response.headers.get("x-sandbar-size");
+    const part = /^bytes (\d+)-(\d+)\//.exec(response.headers.get("content-range") ?? "");
+    return {
+      body: bodyOf(response),
+      size: size === null ? undefined : Number(size),
+      range: part ? { first: Number(part[1]), last: Number(part[2]) } : undefined,
+    };
+  }
+
+  async writeFile(path: string, body: ReadableStream<Uint8Array>, options: { size?: number; mode?: string }): Promise<void> {
+    const query = new URLSearchParams({ path });
+    if (options.mode !== undefined) query.set("mode", options.mode);
+    if (options.size !== undefined) query.set("size", String(options.size));
+    const response = await this.#client.raw("PUT", `${this.#base}/files?${query}`, { body });
+    await response.body?.cancel();
+  }
+
+  snapshot(imageId: string): Promise<{ size: number }> {
+    return this.#client.json(SnapshotResultSchema, "POST", `${this.#base}/snapshots/${imageId}`, { timeoutMs: SNAPSHOT_TIMEOUT_MS });
+  }
+
+  async probePort(port: number): Promise<boolean> {
+    const schema = z.object({ open: z.boolean() });
+    return (await this.#client.json(schema, "GET", `${this.#base}/ports/${port}`, { timeoutMs: 10_000 })).open;
+  }
+
+  connect(port: number, request: Request): Promise<Response> {
+    const url = new URL(request.url);
+    const headers = new Headers(request.headers);
+    headers.set("x-sandbar-target", url.pathname + url.search);
+    headers.set("x-sandbar-host", url.host);
+    return this.#client.send(request.method, `${this.#base}/ports/${port}/proxy`, {
+      headers,
+      body: request.body,
+      signal: request.signal,
+    });
+  }
+}
+
+function bodyOf(response: Response): ReadableStream<Uint8Array> {
+  return response.body ?? new ReadableStream({ start: (controller) => controller.close() });
+}
+
+function formatRange(range: ByteRange): string {
+  if ("suffix" in range) return `bytes=-${range.suffix}`;
+  return `bytes=${range.first}-${range.last ?? ""}`;
+}

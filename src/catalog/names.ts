@@ -1,0 +1,59 @@
+import { and, eq } from "drizzle-orm";
+import { openDatabase, type Database } from "./database.ts";
+import { sandboxNames } from "./schema.ts";
+
+/** A name: unique among the live sandboxes of one app of one environment. */
+export interface SandboxName {
+  environment: string;
+  appId: string | undefined;
+  name: string;
+}
+
+export type Claim = { kind: "claimed" } | { kind: "held"; sandboxId: string; claimedAt: number };
+
+/** Which live sandbox holds which name. */
+export class NameCatalog {
+  readonly #db: Database;
+
+  constructor(d1: D1Database) {
+    this.#db = openDatabase(d1);
+  }
+
+  /** Takes the name for a sandbox, or tells who holds it. */
+  async claimName(name: SandboxName, sandboxId: string, now: number): Promise<Claim> {
+    for (;;) {
+      const claimed = await this.#db
+        .insert(sandboxNames)
+        .values({ environment: name.environment, appId: name.appId ?? "", name: name.name, sandboxId, claimedAt: now })
+        .onConflictDoNothing()
+        .returning({ sandboxId: sandboxNames.sandboxId });
+      if (claimed.length > 0) return { kind: "claimed" };
+      const [holder] = await this.#db.select().from(sandboxNames).where(isName(name));
+      // Without a holder the name was given back between the two statements: it is free now.
+      if (holder) return { kind: "held", sandboxId: holder.sandboxId, claimedAt: holder.claimedAt };
+    }
+  }
+
+  /** Gives back what the sandbox holds. Idempotent. */
+  async releaseName(sandboxId: string): Promise<void> {
+    await this.#db.delete(sandboxNames).where(eq(sandboxNames.sandboxId, sandboxId));
+  }
+
+  /** Hands the name from one sandbox to another; false when `from` does not hold it any more. */
+  async takeOver(name: SandboxName, from: string, to: string, now: number): Promise<boolean> {
+    const taken = await this.#db
+      .update(sandboxNames)
+      .set({ sandboxId: to, claimedAt: now })
+      .where(and(isName(name), eq(sandboxNames.sandboxId, from)))
+      .returning({ sandboxId: sandboxNames.sandboxId });
+    return taken.length > 0;
+  }
+}
+
+function isName(name: SandboxName) {
+  return and(
+    eq(sandboxNames.environment, name.environment),
+    eq(sandboxNames.appId, name.appId ?? ""),
+    eq(sandboxNames.name, name.name),
+  );
+}

@@ -1,0 +1,119 @@
+import { index, integer, primaryKey, sqliteTable, text } from "drizzle-orm/sqlite-core";
+import type { HostInfo } from "../contract/host-protocol.ts";
+import type { ScopeName } from "../contract/key.ts";
+import type { BackendName, Sandbox, SandboxState } from "../contract/sandbox.ts";
+
+/** The tables of the catalog (D1). Times are milliseconds since 1970. */
+
+export const apiKeys = sqliteTable(
+  "api_keys",
+  {
+    keyId: text("key_id").primaryKey(),
+    environment: text("environment").notNull(),
+    name: text("name").notNull(),
+    /** SHA-256 of the key, hexadecimal. The key itself is kept nowhere. */
+    hash: text("hash").notNull().unique(),
+    scopes: text("scopes", { mode: "json" }).$type<ScopeName[]>().notNull(),
+    createdAt: integer("created_at").notNull(),
+    revokedAt: integer("revoked_at"),
+  },
+  (table) => [index("api_keys_by_time").on(table.environment, table.createdAt, table.keyId)],
+);
+
+export const sandboxes = sqliteTable(
+  "sandboxes",
+  {
+    sandboxId: text("sandbox_id").primaryKey(),
+    environment: text("environment").notNull(),
+    appId: text("app_id"),
+    name: text("name"),
+    state: text("state").$type<SandboxState>().notNull(),
+    live: integer("live", { mode: "boolean" }).notNull(),
+    backend: text("backend").$type<BackendName>().notNull(),
+    hostId: text("host_id"),
+    generation: integer("generation").notNull(),
+    /** The version of the object's record that this row shows. */
+    version: integer("version").notNull(),
+    doc: text("doc", { mode: "json" }).$type<Sandbox>().notNull(),
+    createdAt: integer("created_at").notNull(),
+    finishedAt: integer("finished_at"),
+  },
+  (table) => [
+    index("sandboxes_by_time").on(table.environment, table.createdAt, table.sandboxId),
+    index("sandboxes_live_by_time").on(table.environment, table.live, table.createdAt, table.sandboxId),
+    index("sandboxes_on_host").on(table.hostId, table.live),
+  ],
+);
+
+export const sandboxTags = sqliteTable(
+  "sandbox_tags",
+  {
+    sandboxId: text("sandbox_id").notNull(),
+    key: text("key").notNull(),
+    value: text("value").notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.sandboxId, table.key] })],
+);
+
+export const sandboxNames = sqliteTable(
+  "sandbox_names",
+  {
+    environment: text("environment").notNull(),
+    appId: text("app_id").notNull().default(""),
+    name: text("name").notNull(),
+    sandboxId: text("sandbox_id").notNull(),
+    claimedAt: integer("claimed_at").notNull(),
+  },
+  (table) => [
+    primaryKey({ columns: [table.environment, table.appId, table.name] }),
+    index("sandbox_names_by_sandbox").on(table.sandboxId),
+  ],
+);
+
+export const images = sqliteTable(
+  "images",
+  {
+    imageId: text("image_id").primaryKey(),
+    environment: text("environment").notNull(),
+    sandboxId: text("sandbox_id").notNull(),
+    name: text("name"),
+    backend: text("backend").$type<BackendName>().notNull(),
+    /** The host that holds the snapshot. */
+    hostId: text("host_id").notNull(),
+    size: integer("size").notNull(),
+    createdAt: integer("created_at").notNull(),
+    expiresAt: integer("expires_at").notNull(),
+  },
+  (table) => [index("images_by_time").on(table.environment, table.createdAt, table.imageId)],
+);
+
+export const hosts = sqliteTable("hosts", {
+  hostId: text("host_id").primaryKey(),
+  name: text("name").notNull(),
+  /** Where the control plane reaches the host; null until its first report, like `runtime` and `info`. */
+  url: text("url"),
+  runtime: text("runtime").$type<HostInfo["runtime"]>(),
+  info: text("info", { mode: "json" }).$type<HostInfo>(),
+  createdAt: integer("created_at").notNull(),
+  lastSeenAt: integer("last_seen_at"),
+  removedAt: integer("removed_at"),
+});
+
+export const idempotencyKeys = sqliteTable(
+  "idempotency_keys",
+  {
+    environment: text("environment").notNull(),
+    /** Method and path. */
+    operation: text("operation").notNull(),
+    key: text("key").notNull(),
+    requestHash: text("request_hash").notNull(),
+    /** Null until the first request is done. */
+    status: integer("status"),
+    body: text("body"),
+    createdAt: integer("created_at").notNull(),
+  },
+  (table) => [
+    primaryKey({ columns: [table.environment, table.operation, table.key] }),
+    index("idempotency_keys_by_time").on(table.createdAt),
+  ],
+);

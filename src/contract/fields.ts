@@ -1,0 +1,56 @@
+import { z } from "zod";
+
+/** Longest lifetime and idle timeout of a sandbox, in seconds. */
+export const MAX_TIMEOUT_S = 86_400;
+export const DEFAULT_TIMEOUT_S = 300;
+/** Sum of the bytes of an argv. */
+export const MAX_ARGV_BYTES = 65_536;
+const MAX_ENV_BYTES = 262_144;
+const MAX_PATH_BYTES = 4096;
+
+const encoder = new TextEncoder();
+const byteLength = (text: string) => encoder.encode(text).length;
+/** Nothing an operating system takes holds a NUL byte: argv, env and paths end at it. */
+const withoutNul = (text: string) => !text.includes("\0");
+
+/** A string handed to the operating system as it is. */
+export const OsStringSchema = z.string().refine(withoutNul, "must not hold a NUL character");
+
+/** An argv: run without a shell, at least the program, at most {@link MAX_ARGV_BYTES} in all. */
+export const CommandSchema = z
+  .array(OsStringSchema)
+  .min(1, "must name a program")
+  .refine((argv) => argv[0] !== "", "must name a program")
+  .refine(
+    (argv) => argv.reduce((sum, word) => sum + byteLength(word), 0) <= MAX_ARGV_BYTES,
+    `must not be longer than ${MAX_ARGV_BYTES} bytes in all`,
+  );
+
+export const EnvSchema = z
+  .record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/, "must be a variable name: letters, digits and _"), OsStringSchema)
+  .refine(
+    (env) => Object.entries(env).reduce((sum, [key, value]) => sum + key.length + byteLength(value) + 2, 0) <= MAX_ENV_BYTES,
+    `must not be longer than ${MAX_ENV_BYTES} bytes in all`,
+  );
+
+/** An absolute path inside of the sandbox. */
+export const PathSchema = OsStringSchema.startsWith("/", "must be an absolute path").refine(
+  (path) => byteLength(path) <= MAX_PATH_BYTES,
+  `must not be longer than ${MAX_PATH_BYTES} bytes`,
+);
+
+export const TimeoutSchema = z.int().min(1).max(MAX_TIMEOUT_S);
+export const PortSchema = z.int().min(1).max(65_535);
+
+const MAX_TAGS = 50;
+const MAX_TAG_CHARACTERS = 128;
+const TagTextSchema = z.string().max(MAX_TAG_CHARACTERS);
+export const TagsSchema = z
+  .record(TagTextSchema.min(1).refine((key) => !key.includes("="), "a tag's key must not hold `=`"), TagTextSchema)
+  .refine((tags) => Object.keys(tags).length <= MAX_TAGS, `must not hold more than ${MAX_TAGS} tags`);
+
+export const NameSchema = z.string().regex(/^[A-Za-z0-9._-]{1,64}$/, "must be 1 to 64 of A-Z a-z 0-9 . _ -");
+export const EnvironmentSchema = z.string().regex(/^[a-z0-9][a-z0-9-]{0,62}$/, "must be 1 to 63 of a-z 0-9 -");
+
+/** Seconds a call may wait for something, from the query. */
+export const WaitSchema = z.coerce.number().min(0).max(600);

@@ -1,0 +1,129 @@
+import { z } from "zod";
+import { CommandSchema, EnvSchema, PathSchema, PortSchema } from "./fields.ts";
+import { idSchema, ProcessIdSchema } from "./ids.ts";
+
+/**
+ * What the control plane and a `sandbar host` say to each other. Every request is signed (see
+ * `host-token.ts`); errors are problem documents of the one error table.
+ *
+ * | call to the host                                       | body → answer                      |
+ * | ------------------------------------------------------ | ---------------------------------- |
+ * | `GET    /v1/info`                                      | → HostInfo                         |
+ * | `PUT    /v1/sandboxes/{id}`                            | StartSpec → StartResult            |
+ * | `GET    /v1/sandboxes/{id}`                            | → ContainerStatus                  |
+ * | `DELETE /v1/sandboxes/{id}`                            | → 204                              |
+ * | `POST   /v1/sandboxes/{id}/processes?wait_ms=`         | ExecSpec → ProcessStatus           |
+ * | `GET    /v1/sandboxes/{id}/processes`                  | → ProcessStatus[]                  |
+ * | `GET    /v1/sandboxes/{id}/processes/{pid}?wait_ms=`   | → ProcessStatus                    |
+ * | `POST   /v1/sandboxes/{id}/processes/{pid}/signal`     | {signal} → 204                     |
+ * | `GET    …/processes/{pid}/stdout?offset=&follow=`      | → bytes                            |
+ * | `GET    /v1/sandboxes/{id}/files?path=`                | → bytes; `x-sandbar-size`; `Range` |
+ * | `PUT    /v1/sandboxes/{id}/files?path=&mode=&size=`    | bytes → 204                        |
+ * | `POST   /v1/sandboxes/{id}/snapshots/{imageId}`        | → SnapshotResult                   |
+ * | `GET    /v1/sandboxes/{id}/ports/{port}`               | → {open}                           |
+ * | `ANY    /v1/sandboxes/{id}/ports/{port}/proxy`         | any request; target in `x-sandbar-target` |
+ * | `DELETE /v1/images/{imageId}`                          | → 204                              |
+ *
+ * And to the control plane: `POST /v1/hosts/{hostId}/report` with a HostReport → HostOrders.
+ */
+
+/** What a host can do; what it cannot do is refused at create, naming the field. */
+export const CapabilitiesSchema = z.object({
+  cpu_limit: z.boolean(),
+  memory_limit: z.boolean(),
+  gpu: z.boolean(),
+  raw_tcp: z.boolean(),
+  /** The only images it runs (besides snapshots); absent where any reference may be pulled. */
+  images: z.array(z.string()).optional(),
+});
+export type Capabilities = z.infer<typeof CapabilitiesSchema>;
+
+export const HostInfoSchema = z.object({
+  host_id: idSchema("host"),
+  version: z.string(),
+  runtime: z.enum(["docker", "embedded"]),
+  default_image: z.string(),
+  capabilities: CapabilitiesSchema,
+});
+export type HostInfo = z.infer<typeof HostInfoSchema>;
+
+/** Everything a container is made from. Times are milliseconds since 1970. */
+export const StartSpecSchema = z.strictObject({
+  sandbox_id: idSchema("sandbox"),
+  environment: z.string(),
+  /** Counts the starts of this sandbox; a result of an older one is dropped. */
+  generation: z.int().min(1),
+  image: z.string(),
+  entrypoint: CommandSchema.optional(),
+  env: EnvSchema,
+  workdir: PathSchema.optional(),
+  cpu: z.number().optional(),
+  memory: z.int().optional(),
+  raw_ports: z.array(PortSchema),
+  /** The host ends the container by itself at this time, with or without the control plane. */
+  deadline_at: z.int(),
+});
+export type StartSpec = z.infer<typeof StartSpecSchema>;
+
+export const StartResultSchema = z.discriminatedUnion("kind", [
+  z.object({ kind: z.enum(["launched", "adopted"]), published_ports: z.record(z.string(), PortSchema) }),
+  z.object({ kind: z.literal("failed"), error: z.string() }),
+]);
+export type StartResult = z.infer<typeof StartResultSchema>;
+
+/** How a container ended. `deadline` is true when the host ended it at its deadline. */
+export const ContainerExitSchema = z.object({ returncode: z.int(), oom: z.boolean(), deadline: z.boolean() });
+export type ContainerExit = z.infer<typeof ContainerExitSchema>;
+
+export const ContainerStatusSchema = z.discriminatedUnion("kind", [
+  z.object({ kind: z.literal("gone") }),
+  /**
+   * `busy`: an exec'd process runs, a file is under way or a connection to a port is open.
+   * `last_active_at`: when that was last so, milliseconds since 1970; the entrypoint's own work does not count.
+   */
+  z.object({ kind: z.literal("running"), generation: z.int(), busy: z.boolean(), last_active_at: z.int() }),
+  z.object({ kind: z.literal("exited"), generation: z.int(), exit: ContainerExitSchema }),
+]);
+export type ContainerStatus = z.infer<typeof ContainerStatusSchema>;
+
+export const ExecSpecSchema = z.strictObject({
+  process_id: ProcessIdSchema,
+  command: CommandSchema,
+  env: EnvSchema,
+  workdir: PathSchema.optional(),
+  /** base64 */
+  stdin: z.string().optional(),
+  /** Milliseconds until the process group is killed. */
+  timeout_ms: z.int().min(1).optional(),
+});
+export type ExecSpec = z.infer<typeof ExecSpecSchema>;
+
+/** A process as the host knows it; the output is inline (base64) in answers that waited for its end. */
+export const ProcessStatusSchema = z.object({
+  process_id: ProcessIdSchema,
+  returncode: z.int().nullable(),
+  timed_out: z.boolean(),
+  exited_at: z.int().optional(),
+  stdout_bytes: z.int(),
+  stderr_bytes: z.int(),
+  output: z
+    .object({ stdout: z.string(), stderr: z.string(), stdout_truncated: z.boolean(), stderr_truncated: z.boolean() })
+    .optional(),
+});
+export type ProcessStatus = z.infer<typeof ProcessStatusSchema>;
+
+export const SnapshotResultSchema = z.object({ size: z.int() });
+
+/** What a host sends every few seconds, and at once when a container ends. */
+export const HostReportSchema = z.strictObject({
+  url: z.url(),
+  info: HostInfoSchema,
+  containers: z.array(z.object({ sandbox_id: idSchema("sandbox"), generation: z.int(), running: z.boolean() })),
+});
+export type HostReport = z.infer<typeof HostReportSchema>;
+
+/** What the control plane answers: the containers that no sandbox claims, to be removed. */
+export const HostOrdersSchema = z.object({
+  reap: z.array(z.object({ sandbox_id: idSchema("sandbox"), generation: z.int() })),
+});
+export type HostOrders = z.infer<typeof HostOrdersSchema>;

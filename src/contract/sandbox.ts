@@ -1,0 +1,130 @@
+import { z } from "zod";
+import { CommandSchema, EnvSchema, NameSchema, PathSchema, PortSchema, TagsSchema, TimeoutSchema } from "./fields.ts";
+import { idSchema } from "./ids.ts";
+
+export const SANDBOX_STATES = ["created", "scheduled", "started", "ready", "finished", "terminated"] as const;
+export type SandboxState = (typeof SANDBOX_STATES)[number];
+
+/** Why a sandbox ended. */
+export const FINISH_REASONS = [
+  "exited",
+  "signaled",
+  "oom",
+  "terminated",
+  "timeout",
+  "idle_timeout",
+  "start_failed",
+  "no_capacity",
+  "host_lost",
+] as const;
+export type FinishReason = (typeof FINISH_REASONS)[number];
+
+export const BACKENDS = ["docker", "cloudflare"] as const;
+export type BackendName = (typeof BACKENDS)[number];
+
+const GPU_TYPES =
+  /^(ANY|T4|L4|A10|A10G|L40S|A100|A100-40GB|A100-80GB|RTX-PRO-6000|H100|H100!|H200|B200|B300)(:[1-8])?$/;
+const GpuSchema = z
+  .string()
+  .transform((gpu) => gpu.toUpperCase())
+  .refine((gpu) => gpu.split(",").every((one) => GPU_TYPES.test(one.trim())), "must be TYPE[:1-8], or such a list by commas")
+  .meta({ type: "string" });
+
+/** True when the sandbox is ready: the TCP port accepts a connection, or the command exits with 0. */
+export const ReadinessProbeSchema = z.union([
+  z.strictObject({ tcp: z.strictObject({ port: PortSchema }), interval_ms: z.int().min(10).max(60_000).default(100) }),
+  z.strictObject({ exec: z.strictObject({ command: CommandSchema }), interval_ms: z.int().min(10).max(60_000).default(100) }),
+]);
+export type ReadinessProbe = z.infer<typeof ReadinessProbeSchema>;
+
+const MAX_PORTS = 32;
+const PortsSchema = z
+  .array(PortSchema)
+  .max(MAX_PORTS)
+  .refine((ports) => new Set(ports).size === ports.length, "must not name a port twice");
+
+export const MAX_CPU = 1024;
+/** MiB. The engine starts nothing below the lower bound. */
+export const MIN_MEMORY_MIB = 8;
+export const MAX_MEMORY_MIB = 16_777_216;
+
+const ImageSchema = z
+  .string()
+  .min(1)
+  .max(512)
+  .regex(/^[A-Za-z0-9][A-Za-z0-9._:/@-]*$/, "must be an image id or reference");
+
+export const SandboxCreateSchema = z
+  .strictObject({
+    app_id: z.string().min(1).max(128).optional(),
+    image: ImageSchema.optional(),
+    entrypoint: CommandSchema.optional(),
+    cpu: z.number().min(0.01).max(MAX_CPU).optional().meta({ description: "Cores; also the limit." }),
+    memory: z.int().min(MIN_MEMORY_MIB).max(MAX_MEMORY_MIB).optional().meta({ description: "MiB; also the limit." }),
+    gpu: GpuSchema.optional(),
+    timeout: TimeoutSchema.optional().meta({ description: "Seconds of lifetime from the start; 300 if left out." }),
+    idle_timeout: TimeoutSchema.optional().meta({ description: "Seconds without activity; off if left out." }),
+    encrypted_ports: PortsSchema.optional(),
+    unencrypted_ports: PortsSchema.optional(),
+    tags: TagsSchema.optional(),
+    name: NameSchema.optional(),
+    env: EnvSchema.optional(),
+    workdir: PathSchema.optional(),
+    readiness_probe: ReadinessProbeSchema.optional(),
+    backend: z.enum(BACKENDS).optional(),
+  })
+  .refine(
+    (create) => !create.encrypted_ports?.some((port) => create.unencrypted_ports?.includes(port)),
+    { path: ["unencrypted_ports"], message: "must not name a port of encrypted_ports" },
+  )
+  .meta({ id: "SandboxCreate" });
+export type SandboxCreate = z.infer<typeof SandboxCreateSchema>;
+
+const DateTimeSchema = z.iso.datetime();
+
+/** A sandbox as the API shows it. What has no value is left out. */
+export const SandboxSchema = z
+  .object({
+    sandbox_id: idSchema("sandbox"),
+    app_id: z.string().optional(),
+    name: z.string().optional(),
+    state: z.enum(SANDBOX_STATES),
+    image: z.string(),
+    backend: z.enum(BACKENDS),
+    workdir: z.string().optional(),
+    gpu: z.string().optional(),
+    cpu: z.number().optional(),
+    memory: z.int().optional(),
+    timeout: z.int(),
+    idle_timeout: z.int().optional(),
+    tags: z.record(z.string(), z.string()),
+    created_at: DateTimeSchema,
+    started_at: DateTimeSchema.optional(),
+    ready_at: DateTimeSchema.optional(),
+    finished_at: DateTimeSchema.optional(),
+    expires_at: DateTimeSchema.optional(),
+    idle_expires_at: DateTimeSchema.optional(),
+    returncode: z.int().optional(),
+    finish_reason: z.enum(FINISH_REASONS).optional(),
+    error: z.string().optional(),
+  })
+  .meta({ id: "Sandbox" });
+export type Sandbox = z.infer<typeof SandboxSchema>;
+
+export const SandboxPageSchema = z.object({ data: z.array(SandboxSchema), next_cursor: z.string().optional() });
+export type SandboxPage = z.infer<typeof SandboxPageSchema>;
+
+/** True while the sandbox may still run something. */
+export function isLive(state: SandboxState): boolean {
+  return state !== "finished" && state !== "terminated";
+}
+
+export const SnapshotRequestSchema = z.strictObject({ name: NameSchema.optional() });
+
+/** How one port of a sandbox is reached. */
+export const TunnelSchema = z
+  .object({ host: z.string(), port: PortSchema, url: z.url() })
+  .meta({ id: "Tunnel" });
+export type Tunnel = z.infer<typeof TunnelSchema>;
+
+export const TunnelsSchema = z.record(z.string(), TunnelSchema);

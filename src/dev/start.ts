@@ -1,0 +1,166 @@
+import { execFileSync, spawn } from "node:child_process";
+import { existsSync, readFileSync } from "node:fs";
+import { createServer } from "node:net";
+import { join, resolve } from "node:path";
+import { deriveHostKey, formatJoinToken } from "../contract/host-token.ts";
+import { loadState, migrationsFingerprint, writeAtomically, type DevState } from "./state.ts";
+import { SupervisedProcess } from "./supervisor.ts";
+
+/**
+ * `npm start`: the whole of Sandbar on this machine. The Worker under `wrangler dev` with its local D1, R2
+ * and Durable Objects, and a `sandbar host` beside it.
+ *
+ *   PORT             where the API answers (8787); 0 takes a free one
+ *   DEV_KEY          the API key, 16 characters or more; else one is made and kept
+ *   SANDBAR_STATE    directory of everything that outlives a run (.sandbar/<PORT>)
+ *   SANDBAR_RUNTIME  auto, docker or embedded
+ */
+const REPOSITORY = resolve(import.meta.dirname, "../..");
+const WRANGLER = join(REPOSITORY, "node_modules/wrangler/bin/wrangler.js");
+const READY_TIMEOUT_MS = 120_000;
+
+async function main(): Promise<void> {
+  const port = await choosePort(process.env["PORT"]);
+  const directory = resolve(process.env["SANDBAR_STATE"] ?? join(REPOSITORY, ".sandbar", String(port)));
+  const state = loadState(directory, process.env["DEV_KEY"]);
+  const url = `http://127.0.0.1:${port}`;
+  migrate(directory);
+  const worker = new SupervisedProcess(workerService(directory, port, state), giveUp);
+  const host = new SupervisedProcess(await hostService(directory, url, state), giveUp);
+
+  let isStopping = false;
+  async function stop(exitCode: number): Promise<void> {
+    if (isStopping) return;
+    isStopping = true;
+    await host.stop();
+    await worker.stop();
+    process.exit(exitCode);
+  }
+  function giveUp(message: string): void {
+    console.error(message);
+    void stop(1);
+  }
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => void stop(0));
+
+  worker.start();
+  host.start();
+  const runtime = await untilReady(url, state.devKey).catch((error: unknown) => {
+    const output = [worker.output, host.output].filter(Boolean).join("\n");
+    giveUp(`${error instanceof Error ? error.message : String(error)}\n${output}`);
+  });
+  if (runtime) console.log(welcome(port, state.devKey, runtime, hostLine));
+}
+
+let hostLine = "";
+
+function workerService(directory: string, port: number, state: DevState) {
+  const envFile = join(directory, "worker.env");
+  writeAtomically(envFile, `ADMIN_KEY=${JSON.stringify(state.devKey)}\nSIGNING_SECRET="${state.signingSecret}"\n`);
+  const args = ["dev", "--ip", "127.0.0.1", "--port", String(port), "--inspector-port", "0"];
+  args.push("--persist-to", join(directory, "worker"), "--env-file", envFile);
+  args.push("--log-level", "warn", "--show-interactive-dev-session=false");
+  return {
+    name: "The Worker",
+    command: process.execPath,
+    // Wrangler does not end with its parent by itself.
+    args: [join(import.meta.dirname, "tether.ts"), WRANGLER, ...args],
+    env: { ...process.env, WRANGLER_SEND_METRICS: "false", WRANGLER_HIDE_BANNER: "true", CI: "1", NO_COLOR: "1" },
+    onLine: (line: string) => line.trim() && console.error(line),
+    stopMs: 10_000,
+  };
+}
+
+async function hostService(directory: string, url: string, state: DevState) {
+  const token = formatJoinToken(state.hostId, await deriveHostKey(state.signingSecret, state.hostId));
+  const args = [join(REPOSITORY, "src/host/cli.ts"), "host", "--control-plane", url];
+  args.push("--listen", "127.0.0.1:0", "--data-dir", join(directory, "host"), "--ephemeral");
+  args.push("--runtime", process.env["SANDBAR_RUNTIME"] ?? "auto");
+  return {
+    name: "The host",
+    command: process.execPath,
+    args,
+    env: { ...process.env, SANDBAR_TOKEN: token },
+    onLine: (line: string) => {
+      if (line.startsWith("sandbar host ")) hostLine = line;
+      else console.error(line);
+    },
+    stopMs: 30_000,
+  };
+}
+
+/** Brings the local database up to date; nothing to do is found out without starting anything. */
+function migrate(directory: string): void {
+  const marker = join(directory, "migrations");
+  const fingerprint = migrationsFingerprint(join(REPOSITORY, "migrations"));
+  if (existsSync(marker) && readFileSync(marker, "utf8") === fingerprint) return;
+  const args = [WRANGLER, "d1", "migrations", "apply", "DB", "--local", "--persist-to", join(directory, "worker")];
+  execFileSync(process.execPath, args, {
+    cwd: REPOSITORY,
+    env: { ...process.env, CI: "1", WRANGLER_SEND_METRICS: "false" },
+    stdio: ["ignore", "ignore", "inherit"],
+  });
+  writeAtomically(marker, fingerprint);
+}
+
+/** Waits until the API answers and the host has joined; returns the host's runtime. */
+async function untilReady(url: string, key: string): Promise<string> {
+  const giveUpAt = Date.now() + READY_TIMEOUT_MS;
+  while (Date.now() < giveUpAt) {
+    const runtime = await fetch(`${url}/v1/hosts`, {
+      headers: { authorization: `Bearer ${key}` },
+      signal: AbortSignal.timeout(2000),
+    })
+      .then((response) => response.json() as Promise<{ data?: { runtime?: string }[] }>)
+      .then((page) => page.data?.[0]?.runtime)
+      .catch(() => undefined);
+    if (runtime) return runtime;
+    await new Promise((wake) => setTimeout(wake, 100));
+  }
+  throw new Error("Sandbar did not become ready within two minutes.");
+}
+
+function choosePort(wanted: string | undefined): Promise<number> {
+  const port = Number(wanted ?? 8787);
+  if (!Number.isInteger(port) || port < 0 || port > 65_535) throw new Error(`PORT must be a port number, not ${wanted}.`);
+  return new Promise((done, fail) => {
+    const server = createServer();
+    server.once("error", () => fail(new Error(`Port ${port} is taken. Choose another: PORT=8790 npm start`)));
+    server.listen(port, "127.0.0.1", () => {
+      const address = server.address();
+      const chosen = typeof address === "object" && address ? address.port : port;
+      server.close(() => done(chosen));
+    });
+  });
+}
+
+function welcome(port: number, key: string, runtime: string, host: string): string {
+  const url = `http://localhost:${port}`;
+  return `
+  Sandbar is ready.
+
+    API      ${url}/v1
+    Docs     ${url}/docs
+    Key      ${key}
+    Runtime  ${runtime}${host.includes(": ") ? `  (${host.slice(host.lastIndexOf(": ") + 2)})` : ""}
+
+  Try it:
+
+    export SANDBAR=${url}/v1 KEY=${key}
+    ID=$(curl -s $SANDBAR/sandboxes -H "Authorization: Bearer $KEY" -H 'Content-Type: application/json' \\
+      -d '{}' | grep -o 'sb-[a-z0-9]*' | head -1)
+    curl -s "$SANDBAR/sandboxes/$ID/exec?wait=10" -H "Authorization: Bearer $KEY" -H 'Content-Type: application/json' \\
+      -d '{"command": ["echo", "hello from a sandbox"]}'
+
+  Ctrl-C ends it and every sandbox.
+`;
+}
+
+// The machine's own Node may be older than the one this project brings.
+if (Number(process.versions.node.split(".")[0]) < 24) {
+  spawn(join(REPOSITORY, "node_modules/.bin/node"), process.argv.slice(1), { stdio: "inherit" });
+} else {
+  await main().catch((error: unknown) => {
+    console.error(error instanceof Error ? error.message : error);
+    process.exit(1);
+  });
+}

@@ -1,0 +1,46 @@
+import { createHash, randomBytes } from "node:crypto";
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { newId } from "../contract/ids.ts";
+
+/** What an instance keeps from run to run. */
+export interface DevState {
+  devKey: string;
+  signingSecret: string;
+  hostId: string;
+}
+
+const MIN_KEY_LENGTH = 16;
+
+/** Reads the instance's state, or makes it; `DEV_KEY` wins over the key of the last run. */
+export function loadState(directory: string, devKey: string | undefined): DevState {
+  if (devKey !== undefined && devKey.length < MIN_KEY_LENGTH) {
+    throw new Error(`DEV_KEY must have ${MIN_KEY_LENGTH} characters or more.`);
+  }
+  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  chmodSync(directory, 0o700);
+  const file = join(directory, "state.json");
+  const before: Partial<DevState> = existsSync(file) ? (JSON.parse(readFileSync(file, "utf8")) as DevState) : {};
+  const state: DevState = {
+    devKey: devKey ?? before.devKey ?? `sk-${randomBytes(24).toString("hex")}`,
+    signingSecret: before.signingSecret ?? randomBytes(32).toString("hex"),
+    hostId: before.hostId ?? newId("host"),
+  };
+  writeAtomically(file, JSON.stringify(state, null, 2));
+  return state;
+}
+
+/** Writes a file that only its owner can read, whole or not at all. */
+export function writeAtomically(file: string, text: string): void {
+  writeFileSync(`${file}.new`, text, { mode: 0o600 });
+  renameSync(`${file}.new`, file);
+}
+
+/** Changes when a migration is added: tells whether the local database is up to date. */
+export function migrationsFingerprint(directory: string): string {
+  const hash = createHash("sha256");
+  for (const name of readdirSync(directory).filter((name) => name.endsWith(".sql")).sort()) {
+    hash.update(name).update(readFileSync(join(directory, name)));
+  }
+  return hash.digest("hex");
+}

@@ -1,0 +1,251 @@
+import { ApiError } from "../contract/errors.ts";
+import type { ContainerExit, ContainerStatus, StartResult, StartSpec } from "../contract/host-protocol.ts";
+import { ProcessTable, type ProcessTableOptions } from "./processes.ts";
+import { StartFailure, type Container, type Runtime } from "./runtime.ts";
+import { callAt, settlesWithin, tooSlow, withTimeLimit } from "./time-limit.ts";
+
+const START_TIMEOUT_MS = 15 * 60_000;
+const STOP_TIMEOUT_MS = 30_000;
+/** How long the end of a container, and the fact that it was deleted, is remembered. */
+const KEEP_ENDED_MS = 3_600_000;
+const STOP_ATTEMPTS = 5;
+const DEADLINE_RETURNCODE = 124;
+const KILLED: Omit<ContainerExit, "deadline"> = { returncode: 137, oom: false };
+
+interface Entry {
+  readonly sandboxId: string;
+  readonly generation: number;
+  /** Settles with the start; `undefined` as the container means that there will be none. */
+  started: Promise<{ result: StartResult; container: Container | undefined }>;
+  container: Container | undefined;
+  processes: ProcessTable | undefined;
+  exit: ContainerExit | undefined;
+  isDeleted: boolean;
+  isPastDeadline: boolean;
+  cancelTimer: () => void;
+  released: Promise<void> | undefined;
+}
+
+export interface ContainersOptions extends ProcessTableOptions {
+  runtime: Runtime;
+  /** A container has ended by itself or at its deadline. */
+  onExit?: () => void;
+}
+
+/** The one owner of all containers on this machine. Decides which start counts, and ends each at its deadline. */
+export class Containers {
+  readonly #runtime: Runtime;
+  readonly #options: ContainersOptions;
+  readonly #entries = new Map<string, Entry>();
+  /** The newest generation that was deleted, by sandbox: a start of it that comes late finds it here. */
+  readonly #deleted = new Map<string, { generation: number; at: number }>();
+
+  constructor(options: ContainersOptions) {
+    this.#runtime = options.runtime;
+    this.#options = options;
+  }
+
+  /**
+   * Starts a container, or finds the one of this generation. Replaces an older generation; throws
+   * `conflict` when a newer one is here, `sandbox_ended` when this one was deleted.
+   */
+  async start(spec: StartSpec): Promise<StartResult> {
+    const { sandbox_id: sandboxId, generation } = spec;
+    if (generation <= (this.#deleted.get(sandboxId)?.generation ?? 0)) throw new ApiError("sandbox_ended");
+    const present = this.#entries.get(sandboxId);
+    if (present && present.generation > generation) {
+      throw new ApiError("conflict", { detail: `Generation ${present.generation} of this sandbox is here.` });
+    }
+    if (present?.generation === generation) {
+      const { result } = await present.started;
+      if (present.isDeleted) throw new ApiError("sandbox_ended");
+      return result.kind === "launched" ? { ...result, kind: "adopted" } : result;
+    }
+    const entry = newEntry(sandboxId, generation);
+    this.#entries.set(sandboxId, entry);
+    entry.started = this.#launch(entry, spec, present);
+    // A failed start leaves nothing; its error goes to who waits for it.
+    entry.started.catch(() => {});
+    const { result } = await entry.started;
+    if (entry.isDeleted) throw new ApiError("sandbox_ended");
+    return result;
+  }
+
+  /** Takes over what an earlier run of this daemon left. */
+  async recover(): Promise<void> {
+    const found = await this.#runtime.recover();
+    for (const container of found.toSorted((a, b) => a.generation - b.generation)) {
+      const older = this.#entries.get(container.sandboxId);
+      const entry = newEntry(container.sandboxId, container.generation);
+      this.#entries.set(container.sandboxId, entry);
+      entry.started = Promise.resolve({ result: this.#adopt(entry, container), container });
+      if (older) this.#release(older).catch(logStopFailure);
+    }
+  }
+
+  status(sandboxId: string): ContainerStatus {
+    const entry = this.#entries.get(sandboxId);
+    if (!entry) return { kind: "gone" };
+    const { generation, exit } = entry;
+    return exit ? { kind: "exited", generation, exit } : { kind: "running", generation };
+  }
+
+  list(): { sandbox_id: string; generation: number; running: boolean }[] {
+    return [...this.#entries.values()].map((entry) => ({
+      sandbox_id: entry.sandboxId,
+      generation: entry.generation,
+      running: entry.exit === undefined,
+    }));
+  }
+
+  /** The container, waiting for a start in flight. Throws `sandbox_ended` when it does not run. */
+  async running(sandboxId: string): Promise<Container> {
+    const entry = this.#entries.get(sandboxId);
+    if (!entry) throw new ApiError("sandbox_ended");
+    const container = entry.container ?? (await entry.started).container;
+    if (!container || entry.exit || entry.isDeleted) throw new ApiError("sandbox_ended");
+    return container;
+  }
+
+  isRunning(sandboxId: string): boolean {
+    const entry = this.#entries.get(sandboxId);
+    return entry !== undefined && !entry.exit && !entry.isDeleted;
+  }
+
+  /** The processes of a container, also after its end. Throws `sandbox_ended` when it is gone. */
+  async processes(sandboxId: string): Promise<ProcessTable> {
+    const entry = this.#entries.get(sandboxId);
+    if (entry && !entry.processes) await entry.started;
+    if (!entry?.processes) throw new ApiError("sandbox_ended");
+    return entry.processes;
+  }
+
+  /**
+   * Ends the container and forgets it, also one whose start is in flight. Idempotent. With `generation`,
+   * leaves a newer one alone.
+   */
+  async stop(sandboxId: string, generation?: number): Promise<void> {
+    const entry = this.#entries.get(sandboxId);
+    const deleted = generation ?? entry?.generation;
+    if (deleted !== undefined) this.#rememberDeleted(sandboxId, deleted);
+    if (!entry || (generation !== undefined && entry.generation > generation)) return;
+    entry.isDeleted = true;
+    await withTimeLimit(this.#release(entry), STOP_TIMEOUT_MS, tooSlow("Stopping the container"));
+    this.#forget(entry);
+  }
+
+  async stopAll(): Promise<void> {
+    await Promise.allSettled([...this.#entries.keys()].map((sandboxId) => this.stop(sandboxId)));
+  }
+
+  /** Cancels all timers; containers stay as they are, for the next daemon. */
+  close(): void {
+    for (const entry of this.#entries.values()) entry.cancelTimer();
+  }
+
+  async #launch(entry: Entry, spec: StartSpec, older: Entry | undefined) {
+    const starting = (async () => {
+      if (older) {
+        older.isDeleted = true;
+        await withTimeLimit(this.#release(older), STOP_TIMEOUT_MS, tooSlow("Stopping the container"));
+        older.processes?.clear();
+      }
+      return this.#runtime.start(spec);
+    })();
+    try {
+      const late = () => new StartFailure("The container did not start in time.");
+      const container = await withTimeLimit(starting, START_TIMEOUT_MS, late);
+      if (entry.isDeleted) {
+        entry.container = container;
+        throw new ApiError("sandbox_ended");
+      }
+      return { result: this.#adopt(entry, container, "launched"), container };
+    } catch (error) {
+      if (entry.container) throw error;
+      void starting.then((container) => container.stop()).catch(() => {});
+      this.#forget(entry);
+      if (!(error instanceof StartFailure)) throw error;
+      return { result: { kind: "failed" as const, error: error.message }, container: undefined };
+    }
+  }
+
+  #adopt(entry: Entry, container: Container, kind: "launched" | "adopted" = "adopted"): StartResult {
+    entry.container = container;
+    entry.processes = new ProcessTable(container, this.#options);
+    entry.cancelTimer = callAt(container.deadlineAt, () => void this.#endAtDeadline(entry, container));
+    void container.exited.then((exit) => this.#onExit(entry, exit));
+    return { kind, published_ports: container.publishedPorts };
+  }
+
+  async #endAtDeadline(entry: Entry, container: Container): Promise<void> {
+    if (entry.exit) return;
+    entry.isPastDeadline = true;
+    this.#release(entry).catch(logStopFailure);
+    if (!(await settlesWithin(container.exited, STOP_TIMEOUT_MS))) this.#onExit(entry, KILLED);
+  }
+
+  #onExit(entry: Entry, { returncode, oom }: Omit<ContainerExit, "deadline">): void {
+    if (entry.exit) return;
+    const deadline = entry.isPastDeadline;
+    entry.exit = { returncode: deadline ? DEADLINE_RETURNCODE : returncode, oom: oom && !deadline, deadline };
+    entry.cancelTimer();
+    void entry.processes?.containerEnded();
+    if (entry.isDeleted) return;
+    this.#options.onExit?.();
+    this.#release(entry).catch(logStopFailure);
+    entry.cancelTimer = callAt(Date.now() + KEEP_ENDED_MS, () => this.#forget(entry));
+  }
+
+  /** Removes the container from the machine, whatever it takes; the entry stays. One removal at a time. */
+  #release(entry: Entry): Promise<void> {
+    entry.released ??= (async () => {
+      await entry.started.catch(() => {});
+      for (let attempt = 1; entry.container; attempt++) {
+        try {
+          return await withTimeLimit(entry.container.stop(), STOP_TIMEOUT_MS, tooSlow("Stopping the container"));
+        } catch (error) {
+          if (attempt === STOP_ATTEMPTS) throw error;
+          await new Promise((resolve) => setTimeout(resolve, attempt * 200));
+        }
+      }
+    })().catch((error: unknown) => {
+      entry.released = undefined;
+      throw error;
+    });
+    return entry.released;
+  }
+
+  #forget(entry: Entry): void {
+    entry.cancelTimer();
+    entry.processes?.clear();
+    if (this.#entries.get(entry.sandboxId) === entry) this.#entries.delete(entry.sandboxId);
+  }
+
+  #rememberDeleted(sandboxId: string, generation: number): void {
+    const at = Date.now();
+    const newest = Math.max(generation, this.#deleted.get(sandboxId)?.generation ?? 0);
+    this.#deleted.delete(sandboxId);
+    this.#deleted.set(sandboxId, { generation: newest, at });
+    for (const [id, deleted] of this.#deleted) {
+      if (deleted.at > at - KEEP_ENDED_MS) break;
+      this.#deleted.delete(id);
+    }
+  }
+}
+
+function newEntry(sandboxId: string, generation: number): Entry {
+  return {
+    sandboxId,
+    generation,
+    started: undefined as never,
+    container: undefined,
+    processes: undefined,
+    exit: undefined,
+    isDeleted: false,
+    isPastDeadline: false,
+    cancelTimer: () => {},
+    released: undefined,
+  };
+}
+
+const logStopFailure = (error: unknown) => console.error("sandbar host: a container could not be removed:", error);

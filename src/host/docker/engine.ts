@@ -1,0 +1,179 @@
+import type { IncomingMessage } from "node:http";
+import type { Duplex, Readable } from "node:stream";
+import Docker from "dockerode";
+import type { ContainerCreateOptions, ContainerInspectInfo, ExecInspectInfo, HostConfig, ImageInspectInfo } from "dockerode";
+
+export type { ContainerCreateOptions, ContainerInspectInfo, ExecInspectInfo, HostConfig, ImageInspectInfo };
+
+const CALL_TIMEOUT_MS = 30_000;
+/** Start, remove and commit touch the disk: on a busy machine they take their time. */
+const SLOW_CALL_TIMEOUT_MS = 120_000;
+const PULL_TIMEOUT_MS = 600_000;
+const COMMIT_TIMEOUT_MS = 600_000;
+
+/** What the engine answered instead of a result. `status` is absent when it did not answer at all. */
+export class EngineError extends Error {
+  override readonly name = "EngineError";
+  readonly status: number | undefined;
+
+  constructor(message: string, status: number | undefined, cause: unknown) {
+    super(message, { cause });
+    this.status = status;
+  }
+}
+
+/** What a HEAD of a file in a container says. `mode` holds Go's bits: the low nine are rwxrwxrwx, the top one is "directory". */
+export interface FileStat {
+  mode: number;
+  linkTarget: string;
+}
+
+/** What the runtime needs to know of the engine at its start. */
+export interface EngineInfo {
+  CpuCfsQuota?: boolean;
+  MemoryLimit?: boolean;
+}
+
+/** The calls of the Docker Engine API that this runtime makes, each with an end. The only file that knows dockerode. */
+export class Engine {
+  readonly #docker: Docker;
+
+  constructor(socketPath: string | undefined) {
+    // A socket kept alive over a restart of the engine fails the next call. By header, not by an `agent`: docker-modem formats
+    // its options for a debug log on every call, with all that hangs on them, and an agent holds every open connection.
+    const options = { headers: { Connection: "close" }, ...(socketPath ? { socketPath } : {}) };
+    this.#docker = new Docker(options);
+  }
+
+  info = (): Promise<EngineInfo> => this.#call(CALL_TIMEOUT_MS, () => this.#docker.info());
+
+  create = async (options: ContainerCreateOptions): Promise<string> =>
+    (await this.#call(SLOW_CALL_TIMEOUT_MS, (abortSignal) => this.#docker.createContainer({ ...options, abortSignal }))).id;
+
+  start = (id: string): Promise<void> =>
+    this.#call(SLOW_CALL_TIMEOUT_MS, (abortSignal) => this.#docker.getContainer(id).start({ abortSignal }));
+
+  inspect = (id: string): Promise<ContainerInspectInfo> =>
+    this.#call(CALL_TIMEOUT_MS, (abortSignal) => this.#docker.getContainer(id).inspect({ abortSignal }));
+
+  /** Waits until the container has ended, at most `timeoutMs`. */
+  wait = (id: string, timeoutMs: number): Promise<{ StatusCode: number }> =>
+    this.#call(timeoutMs, (abortSignal) => this.#docker.getContainer(id).wait({ abortSignal }));
+
+  /** Kills and removes a container with its anonymous volumes. */
+  remove = (id: string): Promise<void> =>
+    this.#call(SLOW_CALL_TIMEOUT_MS, (abortSignal) => this.#docker.getContainer(id).remove({ force: true, v: true, abortSignal }));
+
+  /** The ids of all containers with this label, running or not. */
+  list = async (label: string): Promise<string[]> => {
+    const filters = { label: [label] };
+    const found = await this.#call(CALL_TIMEOUT_MS, (abortSignal) =>
+      this.#docker.listContainers({ all: true, filters, abortSignal }),
+    );
+    return found.map((container) => container.Id);
+  };
+
+  /** Undefined when there is no such file. */
+  stat = async (id: string, path: string): Promise<FileStat | undefined> => {
+    try {
+      const response: IncomingMessage = await this.#call(CALL_TIMEOUT_MS, (abortSignal) =>
+        this.#docker.getContainer(id).infoArchive({ path, abortSignal }),
+      );
+      response.resume();
+      const header = String(response.headers["x-docker-container-path-stat"] ?? "");
+      return JSON.parse(Buffer.from(header, "base64").toString()) as FileStat;
+    } catch (error) {
+      if (error instanceof EngineError && error.status === 404) return undefined;
+      throw error;
+    }
+  };
+
+  /** Commits the container, paused meanwhile, to an image without a tag; answers its id. `config` is laid over the container's own. */
+  commit = async (id: string, config: { Env: string[]; Labels: Record<string, string> }): Promise<string> => {
+    // dockerode's types lack the form with query and body apart, the one way to send both.
+    const options = { _query: { container: id, pause: true }, _body: config };
+    const { Id } = await this.#call(COMMIT_TIMEOUT_MS, (abortSignal) =>
+      this.#docker.getContainer(id).commit({ ...options, abortSignal }),
+    );
+    return Id as string;
+  };
+
+  inspectImage = (reference: string): Promise<ImageInspectInfo> =>
+    this.#call(CALL_TIMEOUT_MS, () => this.#docker.getImage(reference).inspect());
+
+  /** Pulls an image; rejects with the registry's reason. */
+  pull = (reference: string): Promise<void> =>
+    this.#call(PULL_TIMEOUT_MS, async (abortSignal) => {
+      await progressEnd(await this.#docker.pull(reference, { abortSignal }));
+    });
+
+  /** Loads an archive in the form of `docker save`. */
+  load = (archive: Buffer): Promise<void> =>
+    this.#call(SLOW_CALL_TIMEOUT_MS, async (abortSignal) => {
+      // dockerode takes a Buffer as well as a stream; its types do not say so.
+      await progressEnd(await this.#docker.loadImage(archive as unknown as NodeJS.ReadableStream, { abortSignal }));
+    });
+
+  tag = (image: string, repo: string, tag: string): Promise<void> =>
+    this.#call(CALL_TIMEOUT_MS, (abortSignal) => this.#docker.getImage(image).tag({ repo, tag, abortSignal }));
+
+  removeImage = async (reference: string, options: { force: boolean }): Promise<void> => {
+    await this.#call(SLOW_CALL_TIMEOUT_MS, (abortSignal) => this.#docker.getImage(reference).remove({ ...options, abortSignal }));
+  };
+
+  /** Prepares a process with all three streams; answers the id of the exec. */
+  createExec = async (id: string, command: string[], env: string[], workdir: string | undefined): Promise<string> => {
+    const streams = { AttachStdin: true, AttachStdout: true, AttachStderr: true, Tty: false };
+    const options = { ...streams, Cmd: command, Env: env, ...(workdir ? { WorkingDir: workdir } : {}) };
+    return (await this.#call(CALL_TIMEOUT_MS, (abortSignal) => this.#docker.getContainer(id).exec({ ...options, abortSignal }))).id;
+  };
+
+  /** Starts it; answers the raw connection, stdout and stderr multiplexed. */
+  startExec = (execId: string): Promise<Duplex> =>
+    this.#call(SLOW_CALL_TIMEOUT_MS, (abortSignal) =>
+      this.#docker.getExec(execId).start({ hijack: true, stdin: true, Detach: false, Tty: false, abortSignal }),
+    );
+
+  inspectExec = (execId: string): Promise<ExecInspectInfo> =>
+    this.#call(CALL_TIMEOUT_MS, (abortSignal) => this.#docker.getExec(execId).inspect({ abortSignal }));
+
+  /** Ends a call that takes too long. The signal is let go of afterwards: it would cut a connection handed on to the caller. */
+  async #call<T>(timeoutMs: number, action: (abortSignal: AbortSignal) => Promise<T>): Promise<T> {
+    const controller = new AbortController();
+    const expired = Promise.withResolvers<never>();
+    const timer = setTimeout(() => {
+      controller.abort();
+      expired.reject(new EngineError(`the container engine did not answer within ${timeoutMs / 1000} s`, undefined, undefined));
+    }, timeoutMs);
+    try {
+      return await Promise.race([action(controller.signal), expired.promise]);
+    } catch (error) {
+      throw error instanceof EngineError ? error : engineError(error);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+}
+
+/** dockerode's errors as ours: its message is `(HTTP code 404) no such container - <the engine's own words> `. */
+function engineError(error: unknown): EngineError {
+  const { statusCode, json, message } = error as { statusCode?: number; json?: { message?: string }; message?: string };
+  const words = json?.message ?? (message ?? String(error)).replace(/^\(HTTP code \d+\)[^-]*- /, "");
+  return new EngineError(words.trim(), statusCode, error);
+}
+
+/** Reads a stream of JSON lines to its end; the last `error` in it rejects. */
+async function progressEnd(stream: NodeJS.ReadableStream): Promise<void> {
+  let rest = "";
+  let failure: string | undefined;
+  const note = (line: string) => {
+    failure = /^\s*\{.*"error"\s*:/.test(line) ? ((JSON.parse(line) as { error?: string }).error ?? failure) : failure;
+  };
+  for await (const chunk of (stream as Readable).setEncoding("utf8")) {
+    const lines = (rest + (chunk as string)).split("\n");
+    rest = lines.pop() ?? "";
+    lines.forEach(note);
+  }
+  note(rest);
+  if (failure !== undefined) throw new EngineError(failure, 500, undefined);
+}

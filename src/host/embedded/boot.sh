@@ -1,0 +1,60 @@
+#!/bin/sh
+# Builds a container around itself and becomes its init. Runs as the first process of fresh mount, pid, net, ipc and
+# uts namespaces, with every privilege; only genuine programs of this machine run until those are gone.
+#
+#   boot.sh DIR IMAGE_DIR LINKS CAPS    DIR: the sandbox's directory; IMAGE_DIR: where lower layers are relative to;
+#                                       LINKS: the targets of /bin and the like; CAPS: what setpriv keeps
+#
+# The roots, and why so many:
+#   stage  tmpfs: this machine's /usr, read-only. Root of the mount namespace, of this script and its helper.
+#   a      the stage again, as a mount of its own. The last genuine shell gives up its privileges in there.
+#   box    the sandbox. `pivot_root` inside of `a` swaps `a` for it under the feet of that shell, which then executes
+#          the sandbox's own /bin/sh: no program of the sandbox ever has a privilege, not even to change its root,
+#          and as its root is not the namespace's, the kernel lets it make no user namespaces.
+set -eu
+DIR=$1 IMAGE_DIR=$2 LINKS=$3 CAPS=$4
+STAGE=$DIR/stage
+BOX=$STAGE/a/box
+umask 022
+
+# The old /proc still shows the host's numbers: who this is, for the daemon, also after its restart.
+read -r self </proc/self/stat
+printf '%s\n' "$self" >"$DIR/init.stat"
+{ echo -900 >/proc/self/oom_score_adj; } 2>/dev/null || :
+{ echo sandbar >/proc/sys/kernel/hostname; } 2>/dev/null || :
+
+mount -a -T "$DIR/fstab.stage"
+mkdir -p "$STAGE/a" "$STAGE/old" "$STAGE/box" "$STAGE/proc" "$STAGE/dev"
+: >"$STAGE/dev/null"
+[ -z "$LINKS" ] || ln -s $LINKS "$STAGE/"
+mkfifo "$STAGE/up" "$STAGE/go"
+cd "$IMAGE_DIR"
+mount -a -T "$DIR/fstab.box"
+for place in dev proc usr .sandbar; do
+  if [ -L "$BOX/$place" ] || [ ! -d "$BOX/$place" ]; then echo "/$place of the image is no directory" >&2; exit 1; fi
+done
+cp -a "$DIR/../../skeleton/dev/." "$BOX/dev/"
+mount -a -T "$DIR/fstab.dev"
+
+if command -v ip >/dev/null; then ip link set lo up
+elif command -v ifconfig >/dev/null; then ifconfig lo up
+else busybox ip link set lo up; fi
+
+cd "$STAGE"
+pivot_root . old
+cd /
+umount -l /old
+
+(
+  read -r _ </up
+  chroot /a /bin/sh -c 'cd /box && exec pivot_root . .'
+  umount -l /a
+  echo go >/go
+) &
+exec chroot /a /usr/bin/env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 \
+  setpriv --no-new-privs --inh-caps=-all --ambient-caps=-all --bounding-set="$CAPS" \
+  /bin/sh -c '
+    exec 3<>/go </box/dev/null >/box/dev/null 2>&1
+    echo up >/up
+    read -r _ <&3
+    exec 3<&- /bin/sh /.sandbar/launcher.sh /.sandbar /usr/bin/setsid'

@@ -1,0 +1,191 @@
+import { spawn } from "node:child_process";
+import { closeSync, openSync, readdirSync, readFileSync } from "node:fs";
+import { chmod, mkdir, readFile, readdir, realpath, writeFile } from "node:fs/promises";
+import { StartSpecSchema, type Capabilities, type StartSpec } from "../../contract/host-protocol.ts";
+import { Launcher } from "../launcher/launcher.ts";
+import { StartFailure, type Container, type Runtime } from "../runtime.ts";
+import { Cgroups } from "./cgroup.ts";
+import { EmbeddedContainer, signalIn, writeState } from "./container.ts";
+import { HOST_IMAGE, Images } from "./images.ts";
+import { HOST_ENV, programTrees, UNSHARE } from "./machine.ts";
+import { checkMachine } from "./requirements.ts";
+import { fstabs, makeSkeleton, overlayTrees } from "./rootfs.ts";
+
+const BOOT = `${import.meta.dirname}/boot.sh`;
+/** Not in Node's constants. */
+const CLOSE_ON_EXEC = 0o2000000;
+const BOOT_TIMEOUT_MS = 10_000;
+/** What Docker leaves to a container, without MKNOD and SYS_CHROOT, which undo the container's own walls. */
+const CAPABILITIES = [
+  "chown", "dac_override", "fsetid", "fowner", "net_raw", "setgid", "setuid", "setfcap", "setpcap", "net_bind_service", "kill", "audit_write",
+];
+
+export interface EmbeddedOptions {
+  /** Where containers and snapshots live; made when missing. One daemon at a time. */
+  dataDir: string;
+}
+
+/** Containers from Linux namespaces, overlay mounts and control groups. Throws when this machine cannot make them, saying why. */
+export async function openEmbeddedRuntime(options: EmbeddedOptions): Promise<Runtime> {
+  await mkdir(options.dataDir, { recursive: true, mode: 0o700 });
+  await chmod(options.dataDir, 0o700);
+  const dataDir = await realpath(options.dataDir);
+  for (const name of ["sandboxes", "images", "trash"]) await mkdir(`${dataDir}/${name}`, { recursive: true });
+  await checkMachine(dataDir);
+  const images = new Images(dataDir);
+  await makeSkeleton(dataDir);
+  for (const name of await readdir(`${dataDir}/trash`)) await images.discard(`${dataDir}/trash/${name}`);
+  return new EmbeddedRuntime(dataDir, images, await Cgroups.probe());
+}
+
+class EmbeddedRuntime implements Runtime {
+  readonly kind = "embedded";
+  readonly defaultImage = HOST_IMAGE;
+  readonly capabilities: Capabilities;
+  readonly #dataDir: string;
+  readonly #images: Images;
+  readonly #cgroups: Cgroups;
+
+  constructor(dataDir: string, images: Images, cgroups: Cgroups) {
+    this.#dataDir = dataDir;
+    this.#images = images;
+    this.#cgroups = cgroups;
+    this.capabilities = {
+      cpu_limit: cgroups.has("cpu"),
+      memory_limit: cgroups.has("memory"),
+      gpu: false,
+      raw_tcp: false,
+      images: [HOST_IMAGE],
+    };
+  }
+
+  async start(spec: StartSpec): Promise<Container> {
+    this.#refuseUnsupported(spec);
+    const dir = `${this.#dataDir}/sandboxes/${spec.sandbox_id}`;
+    await this.#images.layers(spec.image);
+    await mkdir(dir, { mode: 0o700 });
+    const cgroup = this.#cgroups.group(spec.sandbox_id);
+    const container = new EmbeddedContainer({ dir, spec, cgroup, images: this.#images });
+    try {
+      cgroup.make(spec);
+      await writeState(dir, spec);
+      const signalGroup = signalIn(dir);
+      const [launcher, layers] = await Promise.all([
+        Launcher.create({ controlDir: `${dir}/control`, signalGroup }),
+        this.#images.lend(spec.image, `${dir}/layers`),
+        ...["stage", ...overlayTrees().flatMap((tree) => [`upper/${tree}`, `work/${tree}`])].map((name) =>
+          mkdir(`${dir}/${name}`, { recursive: true }),
+        ),
+      ]);
+      const files = Object.entries(fstabs(this.#dataDir, dir, layers));
+      await Promise.all(files.map(([name, text]) => writeFile(`${dir}/fstab.${name}`, text)));
+      await openToAll(dir);
+      await boot(dir, cgroup.paths, launcher, spec.image);
+      container.attach(launcher);
+      if (spec.entrypoint !== undefined) await container.enter(spec.entrypoint);
+      await writeFile(`${dir}/started`, "");
+      return container;
+    } catch (error) {
+      await container.stop();
+      throw error;
+    }
+  }
+
+  async recover(): Promise<Container[]> {
+    const containers: Container[] = [];
+    for (const id of await readdir(`${this.#dataDir}/sandboxes`)) {
+      const dir = `${this.#dataDir}/sandboxes/${id}`;
+      const cgroup = this.#cgroups.group(id);
+      const state = await readFile(`${dir}/state.json`, "utf8").catch(() => undefined);
+      if (state === undefined) {
+        // The daemon ended before it had begun.
+        await cgroup.remove();
+        await this.#images.discard(dir);
+        continue;
+      }
+      const container = new EmbeddedContainer({ dir, spec: StartSpecSchema.parse(JSON.parse(state)), cgroup, images: this.#images });
+      await container.recover(signalIn(dir));
+      containers.push(container);
+    }
+    return containers;
+  }
+
+  removeImage(imageId: string): Promise<void> {
+    return this.#images.remove(imageId);
+  }
+
+  #refuseUnsupported(spec: StartSpec): void {
+    if (spec.raw_ports.length > 0) throw new StartFailure("This host cannot publish raw TCP ports.");
+    if (spec.cpu !== undefined && !this.capabilities.cpu_limit) throw new StartFailure("This host cannot limit cpu.");
+    if (spec.memory !== undefined && !this.capabilities.memory_limit) throw new StartFailure("This host cannot limit memory.");
+  }
+}
+
+/** The root directory of an overlay has the mode of its upper directory. */
+async function openToAll(dir: string): Promise<void> {
+  await Promise.all(overlayTrees().map((tree) => chmod(`${dir}/upper/${tree}`, 0o755)));
+}
+
+/** Runs `boot.sh`; resolves when the launcher inside takes commands. The container does not end with this daemon. */
+async function boot(dir: string, cgroups: string[], launcher: Launcher, image: string): Promise<void> {
+  const log = openSync(`${dir}/boot.log`, "w");
+  const join = cgroups.map((_, index) => `echo 0 >"$${index + 1}/cgroup.procs"`);
+  const script = `${[...join, `shift ${cgroups.length}`].join(" && ")} && exec "$@"`;
+  const capabilities = ["-all", ...CAPABILITIES.map((name) => `+${name}`)].join(",");
+  const bootArgv = [dir, `${dir}/layers`, programTrees().links.join(" "), capabilities];
+  const argv = ["-c", script, "sh", ...cgroups, ...UNSHARE, "/bin/sh", BOOT, ...bootArgv];
+  const child = spawn("/bin/sh", argv, { detached: true, stdio: withoutInherited(log), env: HOST_ENV, cwd: "/" });
+  closeSync(log);
+  child.unref();
+  const failed = Promise.withResolvers<never>();
+  const timer = setTimeout(() => failed.reject(new Error("The container did not start in time.")), BOOT_TIMEOUT_MS);
+  const onExit = async () => {
+    const text = (await readFile(`${dir}/boot.log`, "utf8").catch(() => "")).slice(0, 2000).trim();
+    if (text === "" && image !== HOST_IMAGE) failed.reject(new StartFailure(`The /bin/sh of the image ${image} does not run.`));
+    else failed.reject(new Error(`The container could not be built: ${text || "its first process has ended"}`));
+  };
+  child.once("error", failed.reject);
+  child.once("exit", onExit);
+  try {
+    await Promise.race([launcher.ready, failed.promise]);
+  } catch (error) {
+    launcher.close();
+    killGroup(child.pid);
+    throw error;
+  } finally {
+    clearTimeout(timer);
+    child.off("exit", onExit);
+  }
+}
+
+/**
+ * The standard streams of `boot.sh`, with /dev/null in the place of every descriptor that this daemon itself was left
+ * by whoever started it: those survive an exec, and the sandbox must not get them.
+ */
+function withoutInherited(log: number): ("ignore" | number)[] {
+  const stdio: ("ignore" | number)[] = ["ignore", log, log];
+  const nothing = openSync("/dev/null", "r");
+  for (const name of readdirSync("/proc/self/fd")) {
+    const fd = Number(name);
+    if (fd < 3) continue;
+    let flags = "";
+    try {
+      flags = /^flags:\s*(\d+)$/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, "utf8"))?.[1] ?? "";
+    } catch {
+      continue;
+    }
+    if ((Number.parseInt(flags, 8) & CLOSE_ON_EXEC) !== 0) continue;
+    while (stdio.length <= fd) stdio.push("ignore");
+    stdio[fd] = nothing;
+  }
+  setImmediate(() => closeSync(nothing));
+  return stdio;
+}
+
+function killGroup(pid: number | undefined): void {
+  try {
+    if (pid !== undefined) process.kill(-pid, "SIGKILL");
+  } catch {
+    // Already gone.
+  }
+}

@@ -1,0 +1,6 @@
+import { handle } from "./api/app.ts";
+import type { Env } from "./api/env.ts";
+
+export { Sandbox } from "./sandbox/sandbox.ts";
+
+export default { fetch: handle } satisfies ExportedHandler<Env>;

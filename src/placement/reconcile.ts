@@ -1,0 +1,52 @@
+import { SandboxCatalog } from "../catalog/sandboxes.ts";
+import type { HostOrders, HostReport } from "../contract/host-protocol.ts";
+
+/** What reconciliation asks of a sandbox's object. */
+export interface Reconcilable {
+  /** True when the container of that generation on that host is the sandbox's own and is to live. */
+  claims(hostId: string, generation: number): Promise<boolean>;
+  /** Finds out what became of the sandbox's container. */
+  reconcile(): Promise<void>;
+}
+
+/** At most so many objects are asked at once. */
+const MAX_CONCURRENT = 16;
+
+/**
+ * Compares what a host runs with what should run there. Only where they differ an object is asked: the
+ * object decides, and the host is told to remove what no object claims.
+ */
+export async function reconcile(
+  env: { DB: D1Database; SANDBOXES: DurableObjectNamespace },
+  report: HostReport,
+): Promise<HostOrders> {
+  const hostId = report.info.host_id;
+  const expected = new Map(
+    (await new SandboxCatalog(env.DB).liveOnHost(hostId)).map((row) => [row.sandbox_id, row.generation]),
+  );
+  const object = (sandboxId: string) =>
+    env.SANDBOXES.get(env.SANDBOXES.idFromName(sandboxId)) as unknown as Reconcilable;
+  const reported = new Set<string>();
+  const reap: HostOrders["reap"] = [];
+  const work: (() => Promise<unknown>)[] = [];
+  for (const { sandbox_id, generation, running } of report.containers) {
+    reported.add(sandbox_id);
+    if (expected.get(sandbox_id) !== generation) {
+      work.push(async () => {
+        if (!(await object(sandbox_id).claims(hostId, generation))) reap.push({ sandbox_id, generation });
+      });
+    } else if (!running) {
+      work.push(() => object(sandbox_id).reconcile());
+    }
+  }
+  for (const sandboxId of expected.keys()) {
+    if (!reported.has(sandboxId)) work.push(() => object(sandboxId).reconcile());
+  }
+  for (let at = 0; at < work.length; at += MAX_CONCURRENT) {
+    const results = await Promise.allSettled(work.slice(at, at + MAX_CONCURRENT).map((run) => run()));
+    for (const result of results) {
+      if (result.status === "rejected") console.error("A sandbox could not be reconciled; it is tried again.", result.reason);
+    }
+  }
+  return { reap };
+}

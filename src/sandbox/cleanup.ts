@@ -1,0 +1,46 @@
+import type { Backend } from "../backends/backend.ts";
+import type { Lifecycle } from "./lifecycle.ts";
+import type { Timers } from "./timers.ts";
+
+const RETRY_MS = 5000;
+/** After this long the host's own reconciliation is left to do it: it reaps what no sandbox claims. */
+const GIVE_UP_MS = 86_400_000;
+
+/** Removes what an ended sandbox has on its host, until it is gone. */
+export class Cleanup {
+  readonly #lifecycle: Lifecycle;
+  readonly #timers: Timers;
+  readonly #open: () => Backend;
+  readonly #now: () => number;
+  #running: Promise<void> | undefined;
+
+  constructor(lifecycle: Lifecycle, timers: Timers, open: () => Backend, now: () => number) {
+    this.#lifecycle = lifecycle;
+    this.#timers = timers;
+    this.#open = open;
+    this.#now = now;
+  }
+
+  /** Tries once now; the timer tries again while something may be left. Never throws. */
+  run(): Promise<void> {
+    this.#timers.set("cleanup", this.#now() + RETRY_MS);
+    this.#running ??= this.#attempt().finally(() => {
+      this.#running = undefined;
+    });
+    return this.#running;
+  }
+
+  async #attempt(): Promise<void> {
+    const record = this.#lifecycle.record;
+    if (!record || record.finishedAt === undefined || record.isCleanedUp) return this.#timers.clear("cleanup");
+    const isHopeless = this.#now() > record.finishedAt + GIVE_UP_MS;
+    try {
+      if (record.placement && !isHopeless) await this.#open().stop();
+    } catch (error) {
+      console.error(`${record.sandboxId} could not be removed from its host yet.`, error);
+      return;
+    }
+    this.#lifecycle.update({ isCleanedUp: true }, false);
+    this.#timers.clear("cleanup");
+  }
+}

@@ -1,0 +1,58 @@
+import type { ContainerProcess } from "../contract/process.ts";
+import { signalOfReturncode } from "../contract/process.ts";
+import { DEFAULT_TIMEOUT_S } from "../contract/fields.ts";
+import { isLive, type Sandbox } from "../contract/sandbox.ts";
+import type { ProcessRecord, SandboxRecord } from "./store.ts";
+
+const iso = (ms: number) => new Date(ms).toISOString();
+
+/** Lifetime in seconds, as given or by default. */
+export const timeoutOf = (record: SandboxRecord): number => record.create.timeout ?? DEFAULT_TIMEOUT_S;
+
+/** The sandbox as the API shows it. */
+export function describeSandbox(record: SandboxRecord, idleExpiresAt?: number): Sandbox {
+  const { create, end } = record;
+  return {
+    sandbox_id: record.sandboxId,
+    ...(create.app_id !== undefined && { app_id: create.app_id }),
+    ...(create.name !== undefined && { name: create.name }),
+    state: record.state,
+    image: record.image,
+    backend: record.backend,
+    ...(create.workdir !== undefined && { workdir: create.workdir }),
+    ...(create.gpu !== undefined && { gpu: create.gpu }),
+    ...(create.cpu !== undefined && { cpu: create.cpu }),
+    ...(create.memory !== undefined && { memory: create.memory }),
+    timeout: timeoutOf(record),
+    ...(create.idle_timeout !== undefined && { idle_timeout: create.idle_timeout }),
+    tags: create.tags ?? {},
+    created_at: iso(record.createdAt),
+    ...(record.startedAt !== undefined && { started_at: iso(record.startedAt) }),
+    ...(record.readyAt !== undefined && { ready_at: iso(record.readyAt) }),
+    ...(record.finishedAt !== undefined && { finished_at: iso(record.finishedAt) }),
+    ...(record.startedAt !== undefined &&
+      isLive(record.state) && { expires_at: iso(record.startedAt + timeoutOf(record) * 1000) }),
+    ...(idleExpiresAt !== undefined && isLive(record.state) && { idle_expires_at: iso(idleExpiresAt) }),
+    ...(typeof end?.returncode === "number" && { returncode: end.returncode }),
+    ...(end && { finish_reason: end.finishReason }),
+    ...(end?.error !== undefined && { error: end.error }),
+  };
+}
+
+/** The process as the API shows it. */
+export function describeProcess(sandboxId: string, process: ProcessRecord): ContainerProcess {
+  const { last } = process;
+  const signal = last.returncode === null ? undefined : signalOfReturncode(last.returncode);
+  return {
+    process_id: process.processId,
+    sandbox_id: sandboxId,
+    returncode: last.returncode,
+    timed_out: last.timed_out,
+    ...(signal !== undefined && { signal }),
+    command: process.command,
+    created_at: iso(process.createdAt),
+    ...(last.exitedAt !== undefined && { exited_at: iso(last.exitedAt) }),
+    stdout_bytes: last.stdout_bytes,
+    stderr_bytes: last.stderr_bytes,
+  };
+}

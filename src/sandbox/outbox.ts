@@ -1,0 +1,59 @@
+import type { Lifecycle } from "./lifecycle.ts";
+import type { SandboxRecord } from "./store.ts";
+import type { Timers } from "./timers.ts";
+
+const FIRST_RETRY_MS = 1000;
+const LAST_RETRY_MS = 60_000;
+
+/**
+ * Carries the record to the catalog. What is not there yet is known by the versions in the record, so a
+ * crash loses nothing: the timer tries again until the catalog has the newest.
+ */
+export class Outbox {
+  readonly #lifecycle: Lifecycle;
+  readonly #timers: Timers;
+  readonly #publish: (record: SandboxRecord) => Promise<void>;
+  readonly #now: () => number;
+  #flushing: Promise<void> | undefined;
+  #retryMs = FIRST_RETRY_MS;
+
+  constructor(lifecycle: Lifecycle, timers: Timers, publish: (record: SandboxRecord) => Promise<void>, now: () => number) {
+    this.#lifecycle = lifecycle;
+    this.#timers = timers;
+    this.#publish = publish;
+    this.#now = now;
+  }
+
+  /** Makes sure that the catalog will have the present version, whatever happens to this object. */
+  schedule(): void {
+    this.#timers.set("outbox", this.#now() + this.#retryMs);
+  }
+
+  /** Publishes until the catalog is up to date. Never throws: a failure is tried again by the timer. */
+  flush(): Promise<void> {
+    this.#flushing ??= this.#run().finally(() => {
+      this.#flushing = undefined;
+    });
+    return this.#flushing;
+  }
+
+  async #run(): Promise<void> {
+    for (;;) {
+      const record = this.#lifecycle.record;
+      if (!record) return this.#timers.clear("outbox");
+      if (record.indexedVersion >= record.version) {
+        this.#retryMs = FIRST_RETRY_MS;
+        return this.#timers.clear("outbox");
+      }
+      try {
+        await this.#publish(record);
+      } catch (error) {
+        console.error(`The catalog could not be written for ${record.sandboxId}; it is tried again.`, error);
+        this.#timers.set("outbox", this.#now() + this.#retryMs);
+        this.#retryMs = Math.min(this.#retryMs * 2, LAST_RETRY_MS);
+        return;
+      }
+      this.#lifecycle.update({ indexedVersion: record.version }, false);
+    }
+  }
+}

@@ -1,0 +1,133 @@
+import type { Backend } from "../backends/backend.ts";
+import { asApiError } from "../contract/errors.ts";
+import { isLive } from "../contract/sandbox.ts";
+import type { StartSpec } from "../contract/host-protocol.ts";
+import { timeoutOf } from "./describe.ts";
+import type { Lifecycle } from "./lifecycle.ts";
+import type { Placement, SandboxRecord } from "./store.ts";
+import type { Timers } from "./timers.ts";
+
+/** How long a sandbox looks for a host that takes it. */
+export const SCHEDULING_DEADLINE_MS = 30_000;
+const RETRY_MS = 500;
+/** The timer that takes a start up again when this object was lost in the middle of it. */
+const RESUME_MS = 5000;
+/** The host ends a container by itself this long after the object should have. */
+const HOST_DEADLINE_SLACK_MS = 15_000;
+
+/** Hosts that could take the sandbox, the best first. */
+export type FindHosts = (record: SandboxRecord) => Promise<Placement[]>;
+
+/** Brings the container up: finds a host, starts there, tries the next while the deadline allows. */
+export class Starter {
+  readonly #lifecycle: Lifecycle;
+  readonly #timers: Timers;
+  readonly #findHosts: FindHosts;
+  readonly #open: (record: SandboxRecord) => Backend;
+  readonly #now: () => number;
+  #run: Promise<void> | undefined;
+
+  constructor(
+    lifecycle: Lifecycle,
+    timers: Timers,
+    findHosts: FindHosts,
+    open: (record: SandboxRecord) => Backend,
+    now: () => number,
+  ) {
+    this.#lifecycle = lifecycle;
+    this.#timers = timers;
+    this.#findHosts = findHosts;
+    this.#open = open;
+    this.#now = now;
+  }
+
+  /** Starts, or takes up a start that was interrupted. One at a time; never throws. */
+  start(): Promise<void> {
+    this.#timers.set("start", this.#now() + RESUME_MS);
+    this.#run ??= this.#attempts().finally(() => {
+      this.#run = undefined;
+    });
+    return this.#run;
+  }
+
+  async #attempts(): Promise<void> {
+    let why = "No host is connected.";
+    for (;;) {
+      const record = this.#lifecycle.record;
+      if (!record || !isLive(record.state) || record.startedAt !== undefined) return;
+      let hosts: Placement[] = [];
+      try {
+        hosts = await this.#findHosts(record);
+      } catch (error) {
+        why = "The catalog of hosts cannot be read.";
+        console.error(why, error);
+      }
+      for (const host of this.#interruptedFirst(record, hosts)) {
+        const outcome = await this.#startOn(host);
+        if (outcome.kind === "done") return;
+        why = outcome.why;
+      }
+      const now = this.#lifecycle.record;
+      if (!now || !isLive(now.state)) return;
+      if (this.#now() >= now.createdAt + SCHEDULING_DEADLINE_MS) {
+        this.#lifecycle.apply({ kind: "no_capacity", error: why });
+        return;
+      }
+      await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+    }
+  }
+
+  /** A start that was cut off is taken up where it was: that host may have the container already. */
+  #interruptedFirst(record: SandboxRecord, hosts: Placement[]): Placement[] {
+    const before = record.placement;
+    if (!before) return hosts;
+    return hosts.toSorted((a, b) => Number(b.hostId === before.hostId) - Number(a.hostId === before.hostId));
+  }
+
+  async #startOn(host: Placement): Promise<{ kind: "done" } | { kind: "next"; why: string }> {
+    const before = this.#lifecycle.record!;
+    if (!isLive(before.state)) return { kind: "done" };
+    const isSameHost = before.placement?.hostId === host.hostId && before.generation > 0;
+    const generation = isSameHost ? before.generation : before.generation + 1;
+    const placed = { placement: host, generation };
+    if (!this.#lifecycle.apply({ kind: "scheduled" }, placed)) this.#lifecycle.update(placed);
+    const record = this.#lifecycle.record!;
+    const backend = this.#open(record);
+    try {
+      const outcome = await backend.start(specOf(record, this.#now()));
+      if (this.#isFenced(generation)) {
+        await backend.stop().catch(() => undefined);
+        return { kind: "done" };
+      }
+      if (outcome.kind === "failed") this.#lifecycle.apply({ kind: "start_failed", error: outcome.error });
+      else this.#lifecycle.apply({ kind: "started" }, { publishedPorts: outcome.publishedPorts });
+      return { kind: "done" };
+    } catch (error) {
+      const known = asApiError(error);
+      if (!known) console.error(`${record.sandboxId} could not be started on ${host.hostId}.`, error);
+      return { kind: "next", why: known?.message ?? "The host failed to start the sandbox." };
+    }
+  }
+
+  #isFenced(generation: number): boolean {
+    const record = this.#lifecycle.record;
+    return !record || !isLive(record.state) || record.generation !== generation;
+  }
+}
+
+function specOf(record: SandboxRecord, now: number): StartSpec {
+  const { create } = record;
+  return {
+    sandbox_id: record.sandboxId,
+    environment: record.environment,
+    generation: record.generation,
+    image: record.image,
+    env: create.env ?? {},
+    raw_ports: create.unencrypted_ports ?? [],
+    deadline_at: now + timeoutOf(record) * 1000 + HOST_DEADLINE_SLACK_MS,
+    ...(create.entrypoint && { entrypoint: create.entrypoint }),
+    ...(create.workdir !== undefined && { workdir: create.workdir }),
+    ...(create.cpu !== undefined && { cpu: create.cpu }),
+    ...(create.memory !== undefined && { memory: create.memory }),
+  };
+}

@@ -1,0 +1,122 @@
+import type { ContainerProcess } from "../contract/process.ts";
+import type { BackendName, SandboxCreate, SandboxState } from "../contract/sandbox.ts";
+import type { End } from "./machine.ts";
+
+/** Where a sandbox runs. */
+export interface Placement {
+  hostId: string;
+  url: string;
+}
+
+/** All that is known of one sandbox. Times are milliseconds since 1970. */
+export interface SandboxRecord {
+  sandboxId: string;
+  environment: string;
+  create: SandboxCreate;
+  backend: BackendName;
+  /** The image as resolved: what the answer names. */
+  image: string;
+  imageHostId: string | undefined;
+  state: SandboxState;
+  /** Counts starts; what comes back from an older one is dropped. */
+  generation: number;
+  /** Counts changes; the catalog keeps the highest. */
+  version: number;
+  /** The version the catalog has. */
+  indexedVersion: number;
+  placement: Placement | undefined;
+  publishedPorts: Record<string, number>;
+  createdAt: number;
+  startedAt: number | undefined;
+  readyAt: number | undefined;
+  finishedAt: number | undefined;
+  end: End | undefined;
+  /** True once nothing of an ended sandbox is left on its host. */
+  isCleanedUp: boolean;
+}
+
+/** The process as recorded before it was started; what changes later is asked from the backend. */
+export interface ProcessRecord {
+  processId: string;
+  command: string[];
+  createdAt: number;
+  /** The last that was seen of it, final once it has a return code. */
+  last: Pick<ContainerProcess, "returncode" | "timed_out" | "stdout_bytes" | "stderr_bytes"> & { exitedAt?: number };
+}
+
+/** Ended processes kept for reading; the oldest go first. */
+const MAX_ENDED_PROCESSES = 1000;
+
+/** The object's SQLite: the one place that reads and writes it (timers have their own table). */
+export class SandboxStore {
+  readonly #sql: SqlStorage;
+  #record: SandboxRecord | undefined;
+
+  constructor(storage: DurableObjectStorage) {
+    this.#sql = storage.sql;
+    this.#sql.exec(`
+      CREATE TABLE IF NOT EXISTS sandbox (id INTEGER PRIMARY KEY CHECK (id = 1), record TEXT NOT NULL) STRICT;
+      CREATE TABLE IF NOT EXISTS processes (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT, process_id TEXT NOT NULL UNIQUE, record TEXT NOT NULL, running INTEGER NOT NULL
+      ) STRICT;
+      CREATE INDEX IF NOT EXISTS processes_running ON processes (running);
+    `);
+    const row = this.#sql.exec<{ record: string }>("SELECT record FROM sandbox").next().value;
+    if (row) this.#record = JSON.parse(row.record) as SandboxRecord;
+  }
+
+  get record(): Readonly<SandboxRecord> | undefined {
+    return this.#record;
+  }
+
+  /** Writes the whole record. `visible` changes count a version and so reach the catalog. */
+  save(record: SandboxRecord): void {
+    this.#record = record;
+    this.#sql.exec(
+      "INSERT INTO sandbox VALUES (1, ?) ON CONFLICT (id) DO UPDATE SET record = excluded.record",
+      JSON.stringify(record),
+    );
+  }
+
+  saveProcess(process: ProcessRecord): void {
+    this.#sql.exec(
+      `INSERT INTO processes (process_id, record, running) VALUES (?, ?, ?)
+       ON CONFLICT (process_id) DO UPDATE SET record = excluded.record, running = excluded.running`,
+      process.processId,
+      JSON.stringify(process),
+      process.last.returncode === null ? 1 : 0,
+    );
+  }
+
+  /** Forgets the oldest ended processes beyond the bound. */
+  pruneProcesses(): void {
+    this.#sql.exec(
+      `DELETE FROM processes WHERE running = 0 AND seq <=
+         (SELECT seq FROM processes WHERE running = 0 ORDER BY seq DESC LIMIT 1 OFFSET ?)`,
+      MAX_ENDED_PROCESSES,
+    );
+  }
+
+  removeProcess(processId: string): void {
+    this.#sql.exec("DELETE FROM processes WHERE process_id = ?", processId);
+  }
+
+  process(processId: string): ProcessRecord | undefined {
+    const row = this.#sql.exec<{ record: string }>("SELECT record FROM processes WHERE process_id = ?", processId).next().value;
+    return row && (JSON.parse(row.record) as ProcessRecord);
+  }
+
+  processes(): ProcessRecord[] {
+    return this.#sql
+      .exec<{ record: string }>("SELECT record FROM processes ORDER BY seq")
+      .toArray()
+      .map((row) => JSON.parse(row.record) as ProcessRecord);
+  }
+
+  runningProcesses(): ProcessRecord[] {
+    return this.#sql
+      .exec<{ record: string }>("SELECT record FROM processes WHERE running = 1 ORDER BY seq")
+      .toArray()
+      .map((row) => JSON.parse(row.record) as ProcessRecord);
+  }
+}

@@ -1,0 +1,60 @@
+import type { Backend } from "../backends/backend.ts";
+import { hasCode } from "../contract/errors.ts";
+import { hasStarted } from "./machine.ts";
+import type { Lifecycle } from "./lifecycle.ts";
+import type { Timers } from "./timers.ts";
+
+/** While a sandbox is busy its idle time is looked at again after at most this long. */
+const MAX_IDLE_CHECK_MS = 10_000;
+const UNREACHABLE_RETRY_MS = 5000;
+
+/** Keeps the record true to the container: its end, its loss, and whether it idles. */
+export class Watch {
+  readonly #lifecycle: Lifecycle;
+  readonly #timers: Timers;
+  readonly #open: () => Backend;
+  readonly #now: () => number;
+
+  constructor(lifecycle: Lifecycle, timers: Timers, open: () => Backend, now: () => number) {
+    this.#lifecycle = lifecycle;
+    this.#timers = timers;
+    this.#open = open;
+    this.#now = now;
+  }
+
+  /** Asks the host what became of the container and lets that happen. Throws when the host does not answer. */
+  async check(): Promise<void> {
+    const before = this.#lifecycle.record;
+    if (!before || !hasStarted(before.state)) return;
+    const status = await this.#open().inspect();
+    if (this.#lifecycle.record?.generation !== before.generation) return;
+    if (status.kind === "gone" || status.generation !== before.generation) {
+      this.#lifecycle.apply({ kind: "host_lost", error: "The container is gone from its host." });
+    } else if (status.kind === "exited") {
+      this.#lifecycle.apply({ kind: "container_exited", exit: status.exit });
+    }
+  }
+
+  /** The idle timer: ends the sandbox when nothing has gone on for its idle time, else looks again later. */
+  async checkIdle(operationsInFlight: number): Promise<void> {
+    const record = this.#lifecycle.record;
+    const idleMs = (record?.create.idle_timeout ?? 0) * 1000;
+    if (!record || idleMs === 0 || !hasStarted(record.state)) return this.#timers.clear("idle");
+    const lookAgainAt = this.#now() + Math.min(idleMs, MAX_IDLE_CHECK_MS);
+    if (operationsInFlight > 0) return this.#timers.set("idle", lookAgainAt);
+    const dueBefore = this.#timers.dueAt("idle");
+    try {
+      const status = await this.#open().inspect();
+      if (status.kind !== "running") return await this.check();
+      // Something was asked of the sandbox meanwhile: its own time counts.
+      if (this.#timers.dueAt("idle") !== dueBefore) return;
+      if (status.busy) return this.#timers.set("idle", lookAgainAt);
+      const idleAt = status.last_active_at + idleMs;
+      if (idleAt > this.#now()) return this.#timers.set("idle", idleAt);
+      this.#lifecycle.apply({ kind: "idle_over" });
+    } catch (error) {
+      if (!hasCode(error, "backend_unavailable")) throw error;
+      this.#timers.set("idle", this.#now() + UNREACHABLE_RETRY_MS);
+    }
+  }
+}

@@ -1,0 +1,205 @@
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { Backend } from "../../src/backends/backend.ts";
+import { asApiError } from "../../src/contract/errors.ts";
+import type { ExecSpec, StartSpec } from "../../src/contract/host-protocol.ts";
+import { newId } from "../../src/contract/ids.ts";
+
+export interface BackendUnderTest {
+  name: string;
+  /** An image with a POSIX shell that the backend runs. */
+  image: string;
+  open(sandboxId: string): Backend;
+}
+
+const text = (base64: string | undefined) => new TextDecoder().decode(bytes(base64));
+const bytes = (base64: string | undefined) => Uint8Array.from(atob(base64 ?? ""), (character) => character.charCodeAt(0));
+const stream = (content: string | Uint8Array<ArrayBuffer>) => new Response(content).body!;
+const codeOf = (call: Promise<unknown>) =>
+  call.then(
+    () => "no error",
+    (error: unknown) => asApiError(error)?.code ?? String(error),
+  );
+
+/** What every backend does, whichever it is. The fake and the real ones pass the same. */
+export function describeBackend(under: BackendUnderTest): void {
+  const startSpec = (sandboxId: string, more: Partial<StartSpec> = {}): StartSpec => ({
+    sandbox_id: sandboxId,
+    environment: "main",
+    generation: 1,
+    image: under.image,
+    env: { FROM_START: "start" },
+    raw_ports: [],
+    deadline_at: Date.now() + 300_000,
+    ...more,
+  });
+  const exec = (backend: Backend, command: string[], more: Partial<ExecSpec> = {}, waitMs = 10_000) =>
+    backend.exec({ process_id: newId("process"), command, env: {}, ...more }, waitMs);
+
+  describe(`backend ${under.name}`, () => {
+    const sandboxId = newId("sandbox");
+    const backend = under.open(sandboxId);
+
+    beforeAll(async () => {
+      expect(await backend.start(startSpec(sandboxId))).toMatchObject({ kind: "launched" });
+    });
+    afterAll(() => backend.stop());
+
+    it("finds the container that the same generation made", async () => {
+      expect(await backend.start(startSpec(sandboxId))).toMatchObject({ kind: "adopted" });
+      expect(await backend.inspect()).toMatchObject({ kind: "running", generation: 1 });
+    });
+
+    it.each([
+      [["true"], 0],
+      [["false"], 1],
+      [["sh", "-c", "exit 3"], 3],
+      [["sh", "-c", "kill -9 $$"], 137],
+      [["sh", "-c", "kill -15 $$"], 143],
+      [["no-such-program"], 127],
+    ])("answers the return code of %j", async (command, returncode) => {
+      expect(await exec(backend, command)).toMatchObject({ returncode, timed_out: false });
+    });
+
+    it("says on stderr why a program cannot be run", async () => {
+      const { output } = await exec(backend, ["no-such-program"]);
+      expect(text(output?.stderr)).toContain("no-such-program");
+      expect(output?.stdout).toBe("");
+    });
+
+    it("keeps stdout and stderr apart", async () => {
+      const status = await exec(backend, ["sh", "-c", "echo out; echo err >&2"]);
+      expect([text(status.output?.stdout), text(status.output?.stderr)]).toEqual(["out\n", "err\n"]);
+      expect(status).toMatchObject({ stdout_bytes: 4, stderr_bytes: 4 });
+    });
+
+    it("hands over argv, stdin, env and workdir exactly", async () => {
+      const words = ["a b", "", "'\"$HOME`\\", "ä\n\tü"];
+      expect(text((await exec(backend, ["echo", ...words])).output?.stdout)).toBe(`${words.join(" ")}\n`);
+      const binary = Uint8Array.from({ length: 4096 }, (_, index) => index % 256);
+      const echoed = await exec(backend, ["cat"], { stdin: btoa(String.fromCharCode(...binary)) });
+      expect(bytes(echoed.output?.stdout)).toEqual(binary);
+      const env = { VALUE: "it's \"quoted\"" };
+      expect(text((await exec(backend, ["printenv", "VALUE"], { env })).output?.stdout)).toBe(`${env.VALUE}\n`);
+      expect(text((await exec(backend, ["printenv", "FROM_START"])).output?.stdout)).toBe("start\n");
+      expect(text((await exec(backend, ["pwd"], { workdir: "/tmp" })).output?.stdout)).toBe("/tmp\n");
+    });
+
+    it("gives a process without stdin its end at once", async () => {
+      expect(await exec(backend, ["cat"])).toMatchObject({ returncode: 0, stdout_bytes: 0 });
+    });
+
+    it("kills the process when its time is up", async () => {
+      expect(await exec(backend, ["sleep", "60"], { timeout_ms: 200 })).toMatchObject({ returncode: 137, timed_out: true });
+    });
+
+    it("starts a process of the same id once", async () => {
+      const process_id = newId("process");
+      const first = await exec(backend, ["sleep", "60"], { process_id }, 0);
+      expect(first.returncode).toBeNull();
+      expect((await exec(backend, ["false"], { process_id }, 0)).returncode).toBeNull();
+      await backend.signal(process_id, "SIGKILL");
+      expect(await backend.process(process_id, 5000)).toMatchObject({ returncode: 137 });
+    });
+
+    it("answers when the time to wait is up, and signals end a process", async () => {
+      const started = await exec(backend, ["sleep", "60"], {}, 100);
+      expect(started.returncode).toBeNull();
+      expect(await backend.inspect()).toMatchObject({ kind: "running", busy: true });
+      expect((await backend.processes()).map((process) => process.process_id)).toContain(started.process_id);
+      await backend.signal(started.process_id, "SIGTERM");
+      expect(await backend.process(started.process_id, 5000)).toMatchObject({ returncode: 143, timed_out: false });
+      await backend.signal(started.process_id, "SIGTERM");
+      expect(await backend.inspect()).toMatchObject({ busy: false });
+    });
+
+    it("does not know processes that never were", async () => {
+      expect(await codeOf(backend.process(newId("process")))).toBe("process_not_found");
+    });
+
+    it("writes and reads files, whole and in part", async () => {
+      const content = Uint8Array.from({ length: 300_000 }, (_, index) => (index * 7) % 256);
+      await backend.writeFile("/tmp/new dir/it's.bin", stream(content), { size: content.length });
+      const read = async (range?: Parameters<Backend["readFile"]>[1]) => {
+        const file = await backend.readFile("/tmp/new dir/it's.bin", range);
+        return { ...file, body: new Uint8Array(await new Response(file.body).arrayBuffer()) };
+      };
+      expect(await read()).toEqual({ body: content, size: content.length, range: undefined });
+      expect((await read({ first: 5, last: 9 })).body).toEqual(content.slice(5, 10));
+      expect((await read({ first: 299_990 })).body).toEqual(content.slice(299_990));
+      expect(await read({ suffix: 10 })).toMatchObject({ range: { first: 299_990, last: 299_999 } });
+      expect(await codeOf(backend.readFile("/tmp/new dir/it's.bin", { first: 300_000 }))).toBe("range_not_satisfiable");
+    });
+
+    it("writes an empty file and a shorter one over a longer one", async () => {
+      await backend.writeFile("/tmp/short", stream("much longer"), {});
+      await backend.writeFile("/tmp/short", stream("x"), {});
+      expect(await new Response((await backend.readFile("/tmp/short")).body).text()).toBe("x");
+      await backend.writeFile("/tmp/short", new ReadableStream({ start: (controller) => controller.close() }), { size: 0 });
+      expect((await backend.readFile("/tmp/short")).size).toBe(0);
+    });
+
+    it("leaves the old file when the body breaks off", async () => {
+      await backend.writeFile("/tmp/kept", stream("the old one"), {});
+      expect(await codeOf(backend.writeFile("/tmp/kept", stream("the ne"), { size: 1000 }))).not.toBe("no error");
+      expect(await new Response((await backend.readFile("/tmp/kept")).body).text()).toBe("the old one");
+    });
+
+    it.each([
+      ["/tmp", "is_a_directory"],
+      ["/tmp/not-there", "file_not_found"],
+      ["/etc/os-release/below", "not_a_directory"],
+    ])("refuses to read %s: %s", async (path, code) => {
+      expect(await codeOf(backend.readFile(path))).toBe(code);
+    });
+
+    it.each([
+      ["/tmp", "is_a_directory"],
+      ["/etc/os-release/below", "not_a_directory"],
+    ])("refuses to write %s: %s", async (path, code) => {
+      expect(await codeOf(backend.writeFile(path, stream("x"), {}))).toBe(code);
+    });
+
+    it("starts another from a snapshot", async () => {
+      await backend.writeFile("/root/kept.txt", stream("from the snapshot"), {});
+      const imageId = newId("image");
+      await backend.snapshot(imageId);
+      await backend.writeFile("/root/kept.txt", stream("changed later"), {});
+      const copyId = newId("sandbox");
+      const copy = under.open(copyId);
+      try {
+        expect(await copy.start(startSpec(copyId, { image: imageId }))).toMatchObject({ kind: "launched" });
+        expect(await new Response((await copy.readFile("/root/kept.txt")).body).text()).toBe("from the snapshot");
+      } finally {
+        await copy.stop();
+      }
+    });
+
+    it.each([
+      ["a missing image", { image: "localhost:1/missing-image:1" }],
+      ["an unknown snapshot", { image: "im-aaaaaaaaaaaaaaaaaaaaaa" }],
+      ["a missing entrypoint", { entrypoint: ["/nope"] }],
+    ])("fails for good with %s and leaves nothing", async (_, more) => {
+      const failedId = newId("sandbox");
+      const failed = under.open(failedId);
+      const outcome = await failed.start(startSpec(failedId, more));
+      expect(outcome).toMatchObject({ kind: "failed" });
+      expect(outcome.kind === "failed" && outcome.error.length).toBeGreaterThan(10);
+      expect(await failed.inspect()).toEqual({ kind: "gone" });
+    });
+
+    it("finds no port open where nothing listens", async () => {
+      expect(await backend.probePort(9)).toBe(false);
+    });
+
+    it("is gone after stop, and stop may be repeated", async () => {
+      const goneId = newId("sandbox");
+      const gone = under.open(goneId);
+      await gone.start(startSpec(goneId));
+      await gone.stop();
+      await gone.stop();
+      expect(await gone.inspect()).toEqual({ kind: "gone" });
+      expect(await codeOf(exec(gone, ["true"]))).toBe("sandbox_ended");
+      expect(await codeOf(gone.readFile("/etc/os-release"))).toBe("sandbox_ended");
+    });
+  });
+}

@@ -1,0 +1,31 @@
+import { appendFileSync } from "node:fs";
+import type { Reporter, TestModule } from "vitest/node";
+
+/** Prints at the end what the tests ran on, and the one line that CI reads. */
+export default class SummaryReporter implements Reporter {
+  onTestRunEnd(modules: readonly TestModule[]): void {
+    const counts = { passed: 0, failed: 0, skipped: 0 };
+    const perProject = new Map<string, number>();
+    for (const module of modules) {
+      if (module.errors().length > 0) counts.failed += 1;
+      for (const test of module.children.allTests()) {
+        const { state } = test.result();
+        if (state === "passed" || state === "failed") counts[state] += 1;
+        else counts.skipped += 1;
+        perProject.set(module.project.name, (perProject.get(module.project.name) ?? 0) + (state === "passed" ? 1 : 0));
+      }
+    }
+    const ranOn = {
+      worker: "in workerd, on real Durable Objects, D1 and R2",
+      backend: "in workerd, backends against real hosts",
+      host: "on real containers of this machine",
+      e2e: "over HTTP, against `npm start`",
+    } as Record<string, string>;
+    console.log();
+    for (const [project, passed] of perProject) console.log(`${project}: ${passed} passed ${ranOn[project] ?? ""}`);
+    const line = `${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`;
+    console.log(line);
+    const file = process.env["SANDBAR_TEST_SUMMARY"];
+    if (file) appendFileSync(file, `${line}\n`);
+  }
+}

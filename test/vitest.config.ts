@@ -1,0 +1,65 @@
+import { resolve } from "node:path";
+import { cloudflareTest, readD1Migrations } from "@cloudflare/vitest-plugin";
+import { defineConfig } from "vitest/config";
+
+const root = resolve(import.meta.dirname, "..");
+
+export const ADMIN_KEY = "test-admin-key-0123456789";
+export const SIGNING_SECRET = "test-signing-secret-0123456789-0123456789";
+
+export default defineConfig({
+  root,
+  test: {
+    reporters: ["default", resolve(root, "test/reporter.ts")],
+    projects: [
+      {
+        plugins: [
+          cloudflareTest(async () => ({
+            main: resolve(root, "test/worker/worker.ts"),
+            wrangler: { configPath: resolve(root, "wrangler.toml") },
+            miniflare: {
+              bindings: {
+                ADMIN_KEY,
+                SIGNING_SECRET,
+                MIGRATIONS: await readD1Migrations(resolve(root, "migrations")),
+              },
+            },
+          })),
+        ],
+        test: {
+          name: "worker",
+          include: ["test/worker/**/*.test.ts"],
+          setupFiles: [resolve(root, "test/worker/setup.ts")],
+          testTimeout: 20_000,
+        },
+      },
+      {
+        plugins: [
+          cloudflareTest({
+            main: resolve(root, "test/backends/worker.ts"),
+            miniflare: { compatibilityDate: "2026-10-23", compatibilityFlags: ["enable_request_signal"] },
+          }),
+        ],
+        test: {
+          name: "backend",
+          include: ["test/backends/**/*.test.ts"],
+          globalSetup: [resolve(root, "test/backends/real-hosts.ts")],
+          testTimeout: 60_000,
+          hookTimeout: 60_000,
+        },
+      },
+      {
+        test: { name: "host", include: ["test/host/**/*.test.ts"], testTimeout: 60_000, hookTimeout: 60_000 },
+      },
+      {
+        test: {
+          name: "e2e",
+          include: ["test/e2e/**/*.test.ts"],
+          testTimeout: 90_000,
+          hookTimeout: 120_000,
+          fileParallelism: false,
+        },
+      },
+    ],
+  },
+});

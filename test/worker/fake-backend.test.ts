@@ -1,0 +1,6 @@
+import { describeBackend } from "../backends/contract.ts";
+import { FakeHost } from "../fake/fake-backend.ts";
+
+const host = new FakeHost();
+
+describeBackend({ name: "fake", image: "fake", open: (sandboxId) => host.open(sandboxId) });
