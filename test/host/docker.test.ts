@@ -67,7 +67,7 @@ async function exec(container: Container, command: string[], more: { env?: Recor
 const sh = (container: Container, script: string) => exec(container, ["sh", "-c", script]);
 const names = () => execSync(`docker ps -aq --filter label=dev.sandbar.host=${hostId}`).toString().trim();
 const inspect = (container: Container, format: string) =>
-  execFileSync("docker", ["inspect", `sandbar-${container.sandboxId}-1`, "-f", format]).toString().trim();
+  execFileSync("docker", ["inspect", `sandbar-${container.sandboxId}-1`, "-f", format], { stdio: "pipe" }).toString().trim();
 
 afterAll(async () => {
   await Promise.all(started.map((container) => container.stop()));

@@ -145,7 +145,9 @@ class ExecProcess implements Spawned {
   /** Waits for the silence that means nothing more is on its way from the engine. */
   async #isThrough(isOpen: () => boolean, tellExit: (code: number) => void): Promise<boolean> {
     while (isOpen()) {
-      if (this.#code !== undefined && this.#output.heldMs > SLOW_READER_MS) tellExit(this.#code);
+      const gone = this.#containerEndedAt !== undefined && Date.now() - this.#containerEndedAt > LATE_CODE_MS;
+      const code = this.#code ?? (gone ? KILLED : undefined);
+      if (code !== undefined && this.#output.heldMs > SLOW_READER_MS) tellExit(code);
       await sleep(Math.max(1, SILENCE_MS - this.#output.silentMs));
       if (this.#output.silentMs < SILENCE_MS) continue;
       const askedAt = performance.now();

@@ -1,9 +1,12 @@
 import { readFileSync } from "node:fs";
 import { readFile } from "node:fs/promises";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { SignalName } from "../../contract/process.ts";
 import { SIGNALS } from "../../contract/process.ts";
 import { type Engine, EngineError } from "./engine.ts";
 import { BUSYBOX } from "./tools.ts";
+
+const KILL_TIMEOUT_MS = 10_000;
 
 /** Names the process to a kill from inside, where the machine's own pid is of no use. */
 export const PROCESS_MARK = "SANDBAR_PROCESS_ID";
@@ -45,7 +48,8 @@ export async function signalMarked(
     const execId = await engine.createExec(options.containerId, [...shell, "-c", script], [], "/");
     const connection = await engine.startExec(execId);
     connection.on("error", () => undefined).resume().end();
-    await new Promise((resolve) => connection.once("close", resolve));
+    await Promise.race([new Promise((resolve) => connection.once("close", resolve)), sleep(KILL_TIMEOUT_MS)]);
+    connection.destroy();
   } catch (error) {
     // The container has ended, and the process with it.
     if (!(error instanceof EngineError && (error.status === 404 || error.status === 409))) throw error;

@@ -56,6 +56,7 @@ __check() {
 
 # __start ARGV…: becomes the program.
 __start() {
+  unset OLDPWD
   echo exec >&9
   exec $__setsid "$@" 9>&-
 }

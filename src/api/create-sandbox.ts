@@ -1,0 +1,95 @@
+import { unsupportedFields } from "../backends/backend.ts";
+import { HostCatalog, type AliveHost } from "../catalog/hosts.ts";
+import { ImageCatalog } from "../catalog/images.ts";
+import { NameCatalog, type SandboxName } from "../catalog/names.ts";
+import { ApiError, hasCode } from "../contract/errors.ts";
+import { newId } from "../contract/ids.ts";
+import { isLive, type Sandbox, type SandboxCreate } from "../contract/sandbox.ts";
+import type { Env } from "./env.ts";
+import { openSandbox } from "./sandbox-client.ts";
+
+/** The image of a create that names none, where neither the deployment nor a host has a default. */
+const FALLBACK_IMAGE = "debian:bookworm-slim";
+/** A name whose holder does not exist is free after this: its create died on the way. */
+const NAME_CLAIM_GRACE_MS = 60_000;
+
+/** Checks that the sandbox can run, fills in what was left out, and makes its object. */
+export async function createSandbox(env: Env, environment: string, create: SandboxCreate): Promise<Sandbox> {
+  if (create.backend === "cloudflare") {
+    throw unsupported([{ path: "backend", message: "this deployment runs no sandboxes on Cloudflare Containers" }]);
+  }
+  const imageHostId = await snapshotHost(env, environment, create.image);
+  const image = create.image ?? env.DEFAULT_IMAGE;
+  const wanted = image === undefined ? create : { ...create, image };
+  const alive = await new HostCatalog(env.DB).alive(Date.now());
+  const able = ableHosts(wanted, imageHostId === undefined ? alive : alive.filter(({ hostId }) => hostId === imageHostId));
+  const input = {
+    sandboxId: newId("sandbox"),
+    environment,
+    create: { ...wanted, image: image ?? defaultImage(able) },
+    backend: create.backend ?? ("docker" as const),
+    imageHostId,
+  };
+  const names = new NameCatalog(env.DB);
+  if (create.name !== undefined) {
+    await claimName(env, names, { environment, appId: create.app_id, name: create.name }, input.sandboxId);
+  }
+  try {
+    return await openSandbox(env, input.sandboxId).create(input);
+  } catch (error) {
+    if (create.name !== undefined) await names.releaseName(input.sandboxId);
+    throw error;
+  }
+}
+
+/** The host that holds the snapshot `im-…`; undefined for an image of a registry. */
+async function snapshotHost(env: Env, environment: string, image: string | undefined): Promise<string | undefined> {
+  if (!image?.startsWith("im-")) return undefined;
+  const found = await new ImageCatalog(env.DB).find(environment, image, Date.now());
+  if (!found) throw new ApiError("image_not_found", { detail: `There is no image ${image}.` });
+  return found.hostId;
+}
+
+/**
+ * The hosts that can honour every field. When there are hosts and none can, that is refused here; when
+ * no host is there, the sandbox waits for one.
+ */
+function ableHosts(create: SandboxCreate, hosts: AliveHost[]): AliveHost[] {
+  const judged = hosts.map((host) => ({ host, errors: unsupportedFields(create, host.info.capabilities) }));
+  const able = judged.filter(({ errors }) => errors.length === 0);
+  if (judged.length > 0 && able.length === 0) {
+    const [nearest] = judged.toSorted((a, b) => a.errors.length - b.errors.length);
+    throw unsupported(nearest!.errors);
+  }
+  return able.map(({ host }) => host);
+}
+
+function unsupported(errors: { path: string; message: string }[]): ApiError {
+  const detail = errors.map(({ path, message }) => `${path}: ${message}`).join("; ");
+  return new ApiError("unsupported_by_backend", { detail: `${detail}.`, errors });
+}
+
+/** A host with a container engine goes before one without. */
+function defaultImage(hosts: AliveHost[]): string {
+  const host = hosts.find(({ info }) => info.runtime === "docker") ?? hosts[0];
+  return host?.info.default_image ?? FALLBACK_IMAGE;
+}
+
+async function claimName(env: Env, names: NameCatalog, name: SandboxName, sandboxId: string): Promise<void> {
+  const claim = await names.claimName(name, sandboxId, Date.now());
+  if (claim.kind === "claimed") return;
+  const isFree = await isHolderGone(env, name.environment, claim.sandboxId, claim.claimedAt);
+  if (isFree && (await names.takeOver(name, claim.sandboxId, sandboxId, Date.now()))) return;
+  throw new ApiError("name_taken", { detail: `\`${name.name}\` is the name of ${claim.sandboxId}.` });
+}
+
+/** Asks the object itself: the catalog may lag behind it. */
+async function isHolderGone(env: Env, environment: string, sandboxId: string, claimedAt: number): Promise<boolean> {
+  try {
+    const holder = await openSandbox(env, sandboxId).describe({ environment });
+    return !isLive(holder.state);
+  } catch (error) {
+    if (!hasCode(error, "sandbox_not_found")) throw error;
+    return Date.now() - claimedAt > NAME_CLAIM_GRACE_MS;
+  }
+}

@@ -1,0 +1,54 @@
+import { createRoute, z, type OpenAPIHono } from "@hono/zod-openapi";
+import { WaitSchema } from "../../contract/fields.ts";
+import { ContainerProcessSchema, ExecRequestSchema, type ContainerProcess } from "../../contract/process.ts";
+import type { ExecAnswer } from "../../sandbox/rpc.ts";
+import type { ApiEnv } from "../env.ts";
+import { json, jsonBody, problem } from "../responses.ts";
+import { requires } from "../route-table.ts";
+import { openSandbox } from "../sandbox-client.ts";
+import { SandboxParamsSchema } from "./sandboxes.ts";
+
+const ENCODINGS = ["utf8", "base64"] as const;
+type Encoding = (typeof ENCODINGS)[number];
+
+const route = createRoute({
+  method: "post",
+  path: "/sandboxes/{sandbox_id}/exec",
+  operationId: "execSandbox",
+  tags: ["Execution"],
+  summary: "Execute Sandbox Command",
+  description:
+    "Execute a command inside the sandbox. Answers once the process has started; with `wait` once it has ended, and " +
+    "then with its output, or when the time is up.",
+  security: requires("write"),
+  request: {
+    params: SandboxParamsSchema,
+    query: z.strictObject({
+      wait: WaitSchema.optional().meta({ description: "Seconds to wait for the end of the process." }),
+      encoding: z.enum(ENCODINGS).optional().meta({ description: "How `stdout` and `stderr` are answered; `utf8` if left out." }),
+    }),
+    body: jsonBody(ExecRequestSchema),
+  },
+  responses: { 200: json("Process started.", ContainerProcessSchema), ...problem },
+});
+
+export function registerExec(api: OpenAPIHono<ApiEnv>): void {
+  api.openapi(route, async (c) => {
+    const { wait = 0, encoding = "utf8" } = c.req.valid("query");
+    const sandbox = openSandbox(c.env, c.req.valid("param").sandbox_id);
+    const answer = await sandbox.exec(c.get("principal"), c.req.valid("json"), Math.ceil(wait * 1000));
+    return c.json(withOutput(answer, encoding), 200);
+  });
+}
+
+function withOutput({ process, output }: ExecAnswer, encoding: Encoding): ContainerProcess {
+  if (!output) return process;
+  if (encoding === "base64") return { ...process, ...output };
+  return { ...process, ...output, stdout: decode(output.stdout), stderr: decode(output.stderr) };
+}
+
+/** The text of base64 bytes. What is no UTF-8 becomes U+FFFD; a byte order mark stays. */
+function decode(base64: string): string {
+  const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+  return new TextDecoder("utf-8", { fatal: false, ignoreBOM: true }).decode(bytes);
+}

@@ -1,0 +1,96 @@
+import { createRoute, z, type OpenAPIHono } from "@hono/zod-openapi";
+import { FileQuerySchema, ModeSchema } from "../../contract/file.ts";
+import type { FileAnswer } from "../../sandbox/rpc.ts";
+import { parseRange } from "../byte-range.ts";
+import type { ApiEnv } from "../env.ts";
+import { problem } from "../responses.ts";
+import { requires } from "../route-table.ts";
+import { openSandbox } from "../sandbox-client.ts";
+import { SandboxParamsSchema } from "./sandboxes.ts";
+
+const bytes = { "application/octet-stream": { schema: z.string().meta({ format: "binary" }) } };
+
+const readRoute = createRoute({
+  method: "get",
+  path: "/sandboxes/{sandbox_id}/files",
+  operationId: "readSandboxFile",
+  tags: ["Filesystem"],
+  summary: "Read Sandbox File",
+  description: "Read a file inside the sandbox at the given absolute path, or the one range of it that `Range` names.",
+  security: requires("read"),
+  request: { params: SandboxParamsSchema, query: z.strictObject(FileQuerySchema.shape) },
+  responses: {
+    200: { description: "File contents.", content: bytes },
+    206: { description: "The range of the file.", content: bytes },
+    ...problem,
+  },
+});
+
+const writeRoute = createRoute({
+  method: "put",
+  path: "/sandboxes/{sandbox_id}/files",
+  operationId: "writeSandboxFile",
+  tags: ["Filesystem"],
+  summary: "Write Sandbox File",
+  description: "Write a file inside the sandbox at the given absolute path. Its parents are made; a write that is cut off changes nothing.",
+  security: requires("write"),
+  request: {
+    params: SandboxParamsSchema,
+    query: z.strictObject({
+      ...FileQuerySchema.shape,
+      mode: ModeSchema.optional().meta({ description: "Octal; a new file gets 644, an existing one keeps its own." }),
+    }),
+    body: { required: true, content: bytes },
+  },
+  responses: { 204: { description: "File written." }, ...problem },
+});
+
+export function registerFiles(api: OpenAPIHono<ApiEnv>): void {
+  api.openapi(readRoute, async (c) => {
+    const sandbox = openSandbox(c.env, c.req.valid("param").sandbox_id);
+    const range = parseRange(c.req.header("range"));
+    const file = await sandbox.readFile(c.get("principal"), c.req.valid("query").path, range);
+    return fileResponse(file, c.req.method === "HEAD");
+  });
+
+  api.openapi(writeRoute, async (c) => {
+    const { path, mode } = c.req.valid("query");
+    const sandbox = openSandbox(c.env, c.req.valid("param").sandbox_id);
+    const size = contentLength(c.req.header("content-length"));
+    await sandbox.writeFile(c.get("principal"), path, c.req.raw.body ?? emptyStream(), {
+      ...(size !== undefined && { size }),
+      ...(mode !== undefined && { mode }),
+    });
+    return c.body(null, 204);
+  });
+}
+
+/** The file as it streams. Its content is the sandbox's own and must not be taken for a page of ours. */
+function fileResponse({ body, size, range }: FileAnswer, isHead: boolean): Response {
+  const headers = new Headers({
+    "content-type": "application/octet-stream",
+    "x-content-type-options": "nosniff",
+    "content-security-policy": "sandbox",
+  });
+  if (size !== undefined) headers.set("accept-ranges", "bytes");
+  if (range) headers.set("content-range", `bytes ${range.first}-${range.last}/${size ?? "*"}`);
+  const status = range ? 206 : 200;
+  const length = range ? range.last - range.first + 1 : size;
+  if (isHead) {
+    if (length !== undefined) headers.set("content-length", String(length));
+    void body.cancel().catch(() => undefined);
+    return new Response(null, { status, headers });
+  }
+  // The runtime sends Content-Length only for streams whose length it knows.
+  const known = length === undefined ? body : body.pipeThrough(new FixedLengthStream(length));
+  return new Response(known, { status, headers });
+}
+
+function contentLength(header: string | undefined): number | undefined {
+  return header !== undefined && /^\d{1,15}$/.test(header) ? Number(header) : undefined;
+}
+
+/** RPC carries streams of bytes only. */
+function emptyStream(): ReadableStream<Uint8Array> {
+  return new ReadableStream({ type: "bytes", start: (controller) => controller.close() });
+}

@@ -1,0 +1,47 @@
+import { createRoute, z, type OpenAPIHono } from "@hono/zod-openapi";
+import { HostCatalog } from "../../catalog/hosts.ts";
+import { ApiError } from "../../contract/errors.ts";
+import { HostOrdersSchema, HostReportSchema } from "../../contract/host-protocol.ts";
+import { CONTROL_PLANE_AUDIENCE, deriveHostKey, verifyRequest } from "../../contract/host-token.ts";
+import { reconcile } from "../../placement/reconcile.ts";
+import type { ApiEnv } from "../env.ts";
+import { json, jsonBody, problem } from "../responses.ts";
+
+const route = createRoute({
+  method: "post",
+  path: "/hosts/{host_id}/report",
+  operationId: "reportHost",
+  tags: ["Hosts"],
+  summary: "Report",
+  description: "What a host says of itself every few seconds, signed with its own key.",
+  // No API key: the host's signature stands in for it.
+  security: [],
+  middleware: async (c, next) => {
+    const url = new URL(c.req.url);
+    const hostId = c.req.param("host_id") ?? "";
+    await verifyRequest(await deriveHostKey(c.env.SIGNING_SECRET, hostId), CONTROL_PLANE_AUDIENCE, {
+      authorization: c.req.header("authorization"),
+      method: c.req.method,
+      target: url.pathname + url.search,
+    });
+    await next();
+  },
+  request: { params: z.object({ host_id: z.string() }), body: jsonBody(HostReportSchema) },
+  responses: { 200: json("What the host is to do.", HostOrdersSchema), ...problem },
+});
+
+export function registerHostReport(api: OpenAPIHono<ApiEnv>): void {
+  api.openapi(route, async (c) => {
+    const report = c.req.valid("json");
+    if (report.info.host_id !== c.req.valid("param").host_id) {
+      throw new ApiError("invalid_request", {
+        detail: "A host reports for itself only.",
+        errors: [{ path: "info.host_id", message: "must be the host of the path" }],
+      });
+    }
+    if (!(await new HostCatalog(c.env.DB).report(report, Date.now()))) {
+      throw new ApiError("forbidden", { detail: "The host was removed." });
+    }
+    return c.json(await reconcile(c.env, report), 200);
+  });
+}

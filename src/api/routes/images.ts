@@ -1,0 +1,66 @@
+import { createRoute, z, type OpenAPIHono } from "@hono/zod-openapi";
+import { describeImage, ImageCatalog } from "../../catalog/images.ts";
+import { ApiError } from "../../contract/errors.ts";
+import { ImageSchema } from "../../contract/image.ts";
+import { ListQueryShape, pageSchema } from "../../contract/list.ts";
+import type { ApiEnv } from "../env.ts";
+import { json, problem } from "../responses.ts";
+import { requires } from "../route-table.ts";
+
+const ImageParamsSchema = z.object({ image_id: z.string() });
+
+const listRoute = createRoute({
+  method: "get",
+  path: "/images",
+  operationId: "listImages",
+  tags: ["Images"],
+  summary: "List Images",
+  description: "The snapshots of the environment, newest first.",
+  security: requires("read"),
+  request: { query: z.strictObject(ListQueryShape) },
+  responses: { 200: json("A page of images.", pageSchema(ImageSchema)), ...problem },
+});
+
+const getRoute = createRoute({
+  method: "get",
+  path: "/images/{image_id}",
+  operationId: "getImage",
+  tags: ["Images"],
+  summary: "Get Image",
+  security: requires("read"),
+  request: { params: ImageParamsSchema },
+  responses: { 200: json("The image.", ImageSchema), ...problem },
+});
+
+const deleteRoute = createRoute({
+  method: "delete",
+  path: "/images/{image_id}",
+  operationId: "deleteImage",
+  tags: ["Images"],
+  summary: "Delete Image",
+  description: "Sandboxes that were made from the image are not touched.",
+  security: requires("write"),
+  request: { params: ImageParamsSchema },
+  responses: { 204: { description: "Image deleted." }, ...problem },
+});
+
+export function registerImages(api: OpenAPIHono<ApiEnv>): void {
+  api.openapi(listRoute, async (c) => {
+    const { environment } = c.get("principal");
+    return c.json(await new ImageCatalog(c.env.DB).list(environment, Date.now(), c.req.valid("query")), 200);
+  });
+
+  api.openapi(getRoute, async (c) => {
+    const { environment } = c.get("principal");
+    const image = await new ImageCatalog(c.env.DB).find(environment, c.req.valid("param").image_id, Date.now());
+    if (!image) throw new ApiError("image_not_found");
+    return c.json(describeImage(image), 200);
+  });
+
+  api.openapi(deleteRoute, async (c) => {
+    const { environment } = c.get("principal");
+    const removed = await new ImageCatalog(c.env.DB).remove(environment, c.req.valid("param").image_id);
+    if (!removed) throw new ApiError("image_not_found");
+    return c.body(null, 204);
+  });
+}

@@ -1,0 +1,37 @@
+import { execFileSync } from "node:child_process";
+import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import Docker from "dockerode";
+import type { Instance } from "./instance.ts";
+
+/** Sandbox ids that still have something running on this machine for that instance. */
+export async function runningContainers(instance: Instance): Promise<string[]> {
+  const hostId = (JSON.parse(readFileSync(`${instance.stateDirectory}/state.json`, "utf8")) as { hostId: string }).hostId;
+  if (instance.runtime === "docker") {
+    const containers = await new Docker().listContainers({ all: true, filters: { label: [`dev.sandbar.host=${hostId}`] } });
+    return containers.map((container) => container.Labels["dev.sandbar.sandbox"]!);
+  }
+  return [...new Set(processesNaming(`${instance.stateDirectory}/host`).flatMap((line) => line.match(/sb-[a-z0-9]{22}/g) ?? []))];
+}
+
+/** The command lines of processes that name this text. */
+export function processesNaming(text: string): string[] {
+  return readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid)
+    .map((pid) => {
+      try {
+        return `${pid} ${readFileSync(`/proc/${pid}/cmdline`, "utf8").replaceAll("\0", " ")} cwd=${readlinkSync(`/proc/${pid}/cwd`)}`;
+      } catch {
+        return "";
+      }
+    })
+    .filter((line) => line.includes(text));
+}
+
+/** Pids whose command line matches, by `pgrep -f`. */
+export function pidsOf(pattern: string): number[] {
+  try {
+    return execFileSync("pgrep", ["-f", pattern], { encoding: "utf8" }).trim().split("\n").map(Number);
+  } catch {
+    return [];
+  }
+}

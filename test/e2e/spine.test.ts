@@ -1,0 +1,202 @@
+import { createHash, randomBytes } from "node:crypto";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import WebSocket from "ws";
+import { Instance } from "./instance.ts";
+import { RUNTIMES } from "./runtimes.ts";
+
+const MIB = 1_048_576;
+
+/** A WebSocket echo server in nothing but perl, which every Debian image has. */
+const WEBSOCKET_SERVER = `
+use IO::Socket::INET; use MIME::Base64; use Digest::SHA qw(sha1);
+my $s = IO::Socket::INET->new(LocalPort => 9000, Listen => 16, ReuseAddr => 1) or die $!;
+while (my $c = $s->accept) {
+  my $key; while (my $l = <$c>) { $key = $1 if $l =~ /^Sec-WebSocket-Key: (\\S+)/i; last if $l =~ /^\\r?$/ }
+  my $accept = encode_base64(sha1($key . "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"), "");
+  print $c "HTTP/1.1 101 Switching Protocols\\r\\nUpgrade: websocket\\r\\nConnection: Upgrade\\r\\nSec-WebSocket-Accept: $accept\\r\\n\\r\\n";
+  $c->flush;
+  while (read($c, my $head, 2) == 2) {
+    my ($op, $len) = unpack("CC", $head); $len &= 127; read($c, my $mask, 4); read($c, my $data, $len);
+    last if ($op & 15) == 8;
+    $data ^= substr($mask x ($len / 4 + 1), 0, $len);
+    print $c pack("CC", 0x81, $len) . $data; $c->flush;
+  }
+  close $c;
+}`;
+
+describe.each(RUNTIMES)("the spine on the %s runtime", (runtime) => {
+  let instance: Instance;
+  let sandboxId: string;
+  beforeAll(async () => {
+    instance = await Instance.start(runtime);
+    sandboxId = await instance.create({ timeout: 600, encrypted_ports: [9000, 9001], env: { FROM: "create" } });
+  });
+  afterAll(() => instance?.remove());
+
+  it("runs argv without a shell and tells return codes", async () => {
+    expect(await instance.exec(sandboxId, ["printf", "%s|", "a b", "$HOME", "'"])).toMatchObject({
+      stdout: "a b|$HOME|'|",
+      returncode: 0,
+    });
+    expect(await instance.exec(sandboxId, ["sh", "-c", "kill -TERM $$"])).toMatchObject({ returncode: 143, signal: "SIGTERM" });
+    expect(await instance.exec(sandboxId, ["nothing-like-it"])).toMatchObject({ returncode: 127 });
+    expect(await instance.exec(sandboxId, ["/etc/passwd"])).toMatchObject({ returncode: 126 });
+    expect(await instance.exec(sandboxId, ["printenv", "FROM"])).toMatchObject({ stdout: "create\n" });
+    const stdin = Buffer.from("typed in").toString("base64");
+    expect(await instance.exec(sandboxId, ["cat"], { stdin, workdir: "/tmp" })).toMatchObject({ stdout: "typed in" });
+    expect(await instance.exec(sandboxId, ["sleep", "30"], { timeout: 1 })).toMatchObject({ returncode: 137, timed_out: true });
+  });
+
+  it("records a process, and kills it with all it started", async () => {
+    const process = await instance.call<{ process_id: string; returncode: null }>("POST", `/sandboxes/${sandboxId}/exec`, {
+      command: ["sh", "-c", "sleep 4242 & sleep 4242"],
+    });
+    expect(process.returncode).toBeNull();
+    const path = `/sandboxes/${sandboxId}/processes/${process.process_id}`;
+    expect(await instance.call("GET", path)).toMatchObject({ returncode: null });
+    await instance.call("DELETE", path);
+    expect(await instance.call("GET", `${path}?wait=5`)).toMatchObject({ returncode: 137, signal: "SIGKILL" });
+    const left = await instance.exec(sandboxId, ["sh", "-c", "grep -l 4242 /proc/[0-9]*/cmdline 2>/dev/null | grep -v self | wc -l"]);
+    // Only the shell and the grep that look for it name it themselves.
+    expect(Number(left.stdout)).toBeLessThanOrEqual(2);
+  });
+
+  it("streams 1 GiB in and out with flat memory in the Worker and the host", async () => {
+    const size = 1024 * MIB;
+    const block = randomBytes(4 * MIB);
+    const sent = createHash("sha256");
+    for (let at = 0; at < size; at += block.length) sent.update(block);
+    const before = memoryOf(instance);
+    let peak = 0;
+    const watch = setInterval(() => (peak = Math.max(peak, memoryOf(instance))), 100);
+    const body = new ReadableStream<Uint8Array>({
+      type: "bytes",
+      async pull(controller) {
+        this.sent ??= 0;
+        if (this.sent >= size) return controller.close();
+        this.sent += block.length;
+        controller.enqueue(new Uint8Array(block));
+      },
+    } as UnderlyingByteSource & { sent?: number });
+    const path = `/sandboxes/${sandboxId}/files?path=/tmp/large.bin`;
+    const put = await instance.fetch(path, { method: "PUT", body, duplex: "half" } as RequestInit);
+    expect(put.status).toBe(204);
+    const got = createHash("sha256");
+    let received = 0;
+    for await (const chunk of (await instance.fetch(path)).body!) {
+      got.update(chunk);
+      received += chunk.length;
+    }
+    clearInterval(watch);
+    expect(received).toBe(size);
+    expect(got.digest("hex")).toBe(sent.digest("hex"));
+    console.log(`${runtime}: memory of Worker and host ${Math.round(before / MIB)} MiB before, at most ${Math.round(peak / MIB)} MiB during 1 GiB each way`);
+    expect(peak - before).toBeLessThan(400 * MIB);
+    await instance.exec(sandboxId, ["rm", "/tmp/large.bin"]);
+  }, 180_000);
+
+  it("keeps a mode, follows no link out of the sandbox, and answers ranges", async () => {
+    const put = (path: string, body: string, query = "") =>
+      instance.fetch(`/sandboxes/${sandboxId}/files?path=${encodeURIComponent(path)}${query}`, { method: "PUT", body, headers: { "content-type": "application/octet-stream" } });
+    expect((await put("/srv/a/b/run.sh", "#!/bin/sh\necho one", "&mode=755")).status).toBe(204);
+    expect((await put("/srv/a/b/run.sh", "#!/bin/sh\necho two")).status).toBe(204);
+    expect(await instance.exec(sandboxId, ["/srv/a/b/run.sh"])).toMatchObject({ stdout: "two\n" });
+    await instance.exec(sandboxId, ["ln", "-s", "../../../../../../../../../../tmp", "/srv/up"]);
+    const marker = `outside-${randomBytes(6).toString("hex")}`;
+    expect((await put(`/srv/up/${marker}`, "inside")).status).toBe(204);
+    expect(await instance.exec(sandboxId, ["cat", `/tmp/${marker}`])).toMatchObject({ stdout: "inside" });
+    await expect(import("node:fs").then((fs) => fs.existsSync(`/tmp/${marker}`))).resolves.toBe(false);
+    const part = await instance.fetch(`/sandboxes/${sandboxId}/files?path=/tmp/${marker}`, { headers: { range: "bytes=2-3" } });
+    expect([part.status, part.headers.get("content-range"), await part.text()]).toEqual([206, "bytes 2-3/6", "si"]);
+  });
+
+  it("reaches a port over HTTP and WebSocket, and says when nothing listens", async () => {
+    const tunnels = await instance.call<Record<string, { host: string; port: number; url: string }>>("GET", `/sandboxes/${sandboxId}/tunnels`);
+    expect(Object.keys(tunnels)).toEqual(["9000", "9001"]);
+    const host = (port: number) => `${port}-${sandboxId}.localhost:${instance.port}`;
+    expect(tunnels["9000"]).toEqual({ host: `9000-${sandboxId}.localhost`, port: instance.port, url: `http://${host(9000)}` });
+    const closed = await fetch(`http://${host(9001)}/`);
+    expect([closed.status, closed.headers.get("content-type")]).toEqual([502, "application/problem+json"]);
+    const undeclared = await fetch(`http://${host(9002)}/`);
+    expect(undeclared.status).toBe(404);
+    await instance.call("POST", `/sandboxes/${sandboxId}/exec`, { command: ["perl", "-e", WEBSOCKET_SERVER] });
+    const answer = await new Promise<string>((done, fail) => {
+      const dial = (left: number) => {
+        const socket = new WebSocket(`ws://${host(9000)}/`);
+        socket.on("open", () => socket.send("through the tunnel"));
+        socket.on("message", (data: Buffer) => {
+          done(data.toString());
+          socket.close();
+        });
+        socket.on("error", (error) => (left > 0 ? setTimeout(() => dial(left - 1), 200) : fail(error)));
+      };
+      dial(20);
+    });
+    expect(answer).toBe("through the tunnel");
+  });
+
+  it("ends with its entrypoint, at its lifetime, when idle, and when it cannot start", async () => {
+    const [exited, lifetime, idle, failed] = await Promise.all([
+      instance.create({ entrypoint: ["sh", "-c", "sleep 0.5; exit 7"] }),
+      instance.create({ timeout: 2 }),
+      instance.create({ idle_timeout: 1 }),
+      instance.create({ entrypoint: ["/no/such/program"] }),
+    ]);
+    expect(await instance.until(exited, ["finished"])).toMatchObject({ finish_reason: "exited", returncode: 7 });
+    expect(await instance.until(lifetime, ["terminated"])).toMatchObject({ finish_reason: "timeout", returncode: 124 });
+    expect(await instance.until(idle, ["terminated"])).toMatchObject({ finish_reason: "idle_timeout", returncode: 137 });
+    const start = await instance.until(failed, ["terminated"]);
+    expect(start.finish_reason).toBe("start_failed");
+    expect(start.error).toContain("/no/such/program");
+  });
+
+  it("ends start_failed or refuses when the image is not to be had", async () => {
+    const response = await instance.fetch("/sandboxes", { method: "POST", body: JSON.stringify({ image: "localhost:1/none:1" }) });
+    if (runtime === "embedded") {
+      expect(response.status).toBe(422);
+      expect(await response.json()).toMatchObject({ code: "unsupported_by_backend", errors: [{ path: "image" }] });
+    } else {
+      const { sandbox_id } = (await response.json()) as { sandbox_id: string };
+      const ended = await instance.until(sandbox_id, ["terminated"], 60_000);
+      expect(ended).toMatchObject({ finish_reason: "start_failed" });
+      expect(ended.error).toContain("localhost:1/none:1");
+    }
+    const unknown = await instance.fetch("/sandboxes", { method: "POST", body: JSON.stringify({ image: "im-aaaaaaaaaaaaaaaaaaaaaa" }) });
+    expect(unknown.status).toBe(404);
+  });
+});
+
+/** Resident bytes of the Worker's and the host's processes. */
+function memoryOf(instance: Instance): number {
+  return residentBytes(instance.pid);
+}
+
+import { readdirSync, readFileSync } from "node:fs";
+
+/** workerd's and the host's share below this process; wrangler's own bundler does not count. */
+function residentBytes(root: number): number {
+  const parents = new Map<number, number>();
+  for (const name of readdirSync("/proc")) {
+    if (!/^\d+$/.test(name)) continue;
+    try {
+      const stat = readFileSync(`/proc/${name}/stat`, "utf8");
+      parents.set(Number(name), Number(stat.slice(stat.lastIndexOf(")") + 4).split(" ")[0]));
+    } catch {
+      // It has ended meanwhile.
+    }
+  }
+  let sum = 0;
+  for (const pid of parents.keys()) {
+    let above: number | undefined = pid;
+    while (above !== undefined && above !== root && above > 1) above = parents.get(above);
+    if (above !== root) continue;
+    try {
+      const command = readFileSync(`/proc/${pid}/cmdline`, "utf8");
+      if (!/workerd\0serve|src\/host\/cli\.ts/.test(command)) continue;
+      sum += Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? 0) * 1024;
+    } catch {
+      // It has ended meanwhile.
+    }
+  }
+  return sum;
+}
