@@ -62,11 +62,19 @@ export class SandboxCatalog {
         .insert(sandboxes)
         .values(values)
         .onConflictDoUpdate({ target: sandboxes.sandboxId, set: values, setWhere: sql`excluded.version > sandboxes.version` }),
-      this.#db.run(sql`DELETE FROM sandbox_tags WHERE sandbox_id = ${sandbox.sandbox_id} AND ${isThisVersion}
-        AND (key, value) NOT IN (SELECT key, value FROM json_each(${tags}))`),
-      this.#db.run(sql`INSERT INTO sandbox_tags (sandbox_id, key, value)
-        SELECT ${sandbox.sandbox_id}, key, value FROM json_each(${tags}) WHERE ${isThisVersion}
-        ON CONFLICT DO NOTHING`),
+      this.#db
+        .delete(sandboxTags)
+        .where(
+          and(
+            eq(sandboxTags.sandboxId, sandbox.sandbox_id),
+            isThisVersion,
+            sql`(key, value) NOT IN (SELECT key, value FROM json_each(${tags}))`,
+          ),
+        ),
+      this.#db
+        .insert(sandboxTags)
+        .select(sql`SELECT ${sandbox.sandbox_id}, key, value FROM json_each(${tags}) WHERE ${isThisVersion}`)
+        .onConflictDoNothing(),
     ]);
   }
 

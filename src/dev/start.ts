@@ -48,10 +48,18 @@ async function main(): Promise<void> {
     const output = [worker.output, host.output].filter(Boolean).join("\n");
     giveUp(`${error instanceof Error ? error.message : String(error)}\n${output}`);
   });
-  if (runtime) console.log(welcome(port, state.devKey, runtime, hostLine));
+  if (!runtime) return;
+  isReady = true;
+  console.log(welcome(port, state.devKey, runtime, hostLine));
 }
 
 let hostLine = "";
+let isReady = false;
+
+/** What the services say while they wait for each other is of interest only if they never find together. */
+function printOnceReady(line: string): void {
+  if (isReady && line.trim()) console.error(line);
+}
 
 function workerService(directory: string, port: number, state: DevState) {
   const envFile = join(directory, "worker.env");
@@ -64,8 +72,16 @@ function workerService(directory: string, port: number, state: DevState) {
     command: process.execPath,
     // Wrangler does not end with its parent by itself.
     args: [join(import.meta.dirname, "tether.ts"), WRANGLER, ...args],
-    env: { ...process.env, WRANGLER_SEND_METRICS: "false", WRANGLER_HIDE_BANNER: "true", CI: "1", NO_COLOR: "1" },
-    onLine: (line: string) => line.trim() && console.error(line),
+    env: {
+      ...process.env,
+      WRANGLER_SEND_METRICS: "false",
+      WRANGLER_HIDE_BANNER: "true",
+      // Else each start asks the network for a `request.cf` that nothing here reads.
+      CLOUDFLARE_CF_FETCH_ENABLED: "false",
+      CI: "1",
+      NO_COLOR: "1",
+    },
+    onLine: printOnceReady,
     stopMs: 10_000,
   };
 }
@@ -82,7 +98,7 @@ async function hostService(directory: string, url: string, state: DevState) {
     env: { ...process.env, SANDBAR_TOKEN: token },
     onLine: (line: string) => {
       if (line.startsWith("sandbar host ")) hostLine = line;
-      else console.error(line);
+      else printOnceReady(line);
     },
     stopMs: 30_000,
   };

@@ -1,5 +1,6 @@
 import { ApiError } from "../contract/errors.ts";
 import type { ContainerExit, ContainerStatus, StartResult, StartSpec } from "../contract/host-protocol.ts";
+import { Activity } from "./activity.ts";
 import { ProcessTable, type ProcessTableOptions } from "./processes.ts";
 import { StartFailure, type Container, type Runtime } from "./runtime.ts";
 import { callAt, settlesWithin, tooSlow, withTimeLimit } from "./time-limit.ts";
@@ -20,6 +21,7 @@ interface Entry {
   container: Container | undefined;
   processes: ProcessTable | undefined;
   exit: ContainerExit | undefined;
+  readonly activity: Activity;
   isDeleted: boolean;
   isPastDeadline: boolean;
   cancelTimer: () => void;
@@ -86,8 +88,9 @@ export class Containers {
   status(sandboxId: string): ContainerStatus {
     const entry = this.#entries.get(sandboxId);
     if (!entry) return { kind: "gone" };
-    const { generation, exit } = entry;
-    return exit ? { kind: "exited", generation, exit } : { kind: "running", generation };
+    const { generation, exit, activity } = entry;
+    if (exit) return { kind: "exited", generation, exit };
+    return { kind: "running", generation, busy: activity.isBusy, last_active_at: activity.lastActiveAt };
   }
 
   list(): { sandbox_id: string; generation: number; running: boolean }[] {
@@ -103,8 +106,19 @@ export class Containers {
     const entry = this.#entries.get(sandboxId);
     if (!entry) throw new ApiError("sandbox_ended");
     const container = entry.container ?? (await entry.started).container;
-    if (!container || entry.exit || entry.isDeleted) throw new ApiError("sandbox_ended");
+    if (!container || entry.exit || entry.isDeleted || entry.isPastDeadline) throw new ApiError("sandbox_ended");
     return container;
+  }
+
+  /** Does something with the running container that counts as its use until it is done. */
+  async use<T>(sandboxId: string, work: (container: Container) => Promise<T>): Promise<T> {
+    const container = await this.running(sandboxId);
+    const end = this.#entries.get(sandboxId)!.activity.begin();
+    try {
+      return await work(container);
+    } finally {
+      end();
+    }
   }
 
   isRunning(sandboxId: string): boolean {
@@ -130,8 +144,10 @@ export class Containers {
     if (deleted !== undefined) this.#rememberDeleted(sandboxId, deleted);
     if (!entry || (generation !== undefined && entry.generation > generation)) return;
     entry.isDeleted = true;
-    await withTimeLimit(this.#release(entry), STOP_TIMEOUT_MS, tooSlow("Stopping the container"));
-    this.#forget(entry);
+    const released = this.#release(entry).then(() => this.#forget(entry));
+    await withTimeLimit(released, STOP_TIMEOUT_MS, tooSlow("Stopping the container")).catch((error: unknown) => {
+      throw error instanceof ApiError ? error : unavailable("The container could not be removed.", error);
+    });
   }
 
   async stopAll(): Promise<void> {
@@ -164,14 +180,15 @@ export class Containers {
       if (entry.container) throw error;
       void starting.then((container) => container.stop()).catch(() => {});
       this.#forget(entry);
-      if (!(error instanceof StartFailure)) throw error;
+      if (error instanceof ApiError) throw error;
+      if (!(error instanceof StartFailure)) throw unavailable("The container could not be started.", error);
       return { result: { kind: "failed" as const, error: error.message }, container: undefined };
     }
   }
 
   #adopt(entry: Entry, container: Container, kind: "launched" | "adopted" = "adopted"): StartResult {
     entry.container = container;
-    entry.processes = new ProcessTable(container, this.#options);
+    entry.processes = new ProcessTable(container, entry.activity, this.#options);
     entry.cancelTimer = callAt(container.deadlineAt, () => void this.#endAtDeadline(entry, container));
     void container.exited.then((exit) => this.#onExit(entry, exit));
     return { kind, published_ports: container.publishedPorts };
@@ -241,11 +258,17 @@ function newEntry(sandboxId: string, generation: number): Entry {
     container: undefined,
     processes: undefined,
     exit: undefined,
+    activity: new Activity(),
     isDeleted: false,
     isPastDeadline: false,
     cancelTimer: () => {},
     released: undefined,
   };
+}
+
+function unavailable(detail: string, cause: unknown): ApiError {
+  console.error(`sandbar host: ${detail}`, cause);
+  return new ApiError("backend_unavailable", { detail, cause, retryAfter: 1 });
 }
 
 const logStopFailure = (error: unknown) => console.error("sandbar host: a container could not be removed:", error);

@@ -55,8 +55,8 @@ fi
 `;
 
 /**
- * `$1` path, `$2` the name of the temporary file. Says \`ready\`, keeps stdin as a temporary file, says
- * \`kept\`. The old file is not touched.
+ * `$1` path, `$2` the name of the temporary file. Says `ready`, keeps stdin as a temporary file, says
+ * `kept`. The old file is not touched.
  */
 export const RECEIVE_SCRIPT = `${PRELUDE}
 p=$1 name=$2
@@ -79,11 +79,11 @@ elif [ ! -d "$d" ]; then
 fi
 umask 077
 tmp=$d$name
-if [ -e "$p" ] && { [ ! -f "$p" ] || ! [ -w "$d" ]; } || ! { : > "$tmp"; } 2>/dev/null; then
+if [ -e "$p" ] && { [ ! -f "$p" ] || ! [ -w "$d" ]; } || ! { true > "$tmp"; } 2>/dev/null; then
   # Nothing can stand beside it: a device, a file of /proc, a directory of another user.
   [ -e "$p" ] || fail permission_denied
   tmp=/tmp/$name
-  { : > "$tmp"; } 2>/dev/null || fail permission_denied
+  { true > "$tmp"; } 2>/dev/null || fail permission_denied
 fi
 trap 'rm -f "$tmp"' HUP INT TERM
 echo ready

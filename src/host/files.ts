@@ -37,7 +37,11 @@ export async function openFile(container: Container, path: string, range?: ByteR
     const content = await take(script, length);
     // The size was a claim; this is the content.
     const isWhole = content.length === length;
-    return inMemory(content, isWhole || resolved ? size : content.length, isWhole ? resolved : shorter(resolved, content));
+    return inMemory(
+      content,
+      isWhole || resolved ? size : content.length,
+      isWhole ? resolved : shorter(resolved, content),
+    );
   } catch (error) {
     script.kill();
     throw error;
@@ -77,22 +81,27 @@ async function pour(body: IncomingMessage, script: RunningScript): Promise<numbe
   const { stdin } = script.spawned;
   const kept = readLine(script.bytes);
   kept.catch(() => {});
-  let hasStopped = false;
-  const stopped = kept.then(
-    () => (hasStopped = true),
-    () => (hasStopped = true),
-  );
   let received = 0;
-  for await (const chunk of body as AsyncIterable<Buffer>) {
+  let hasStopped = false;
+  // A script that speaks early has failed: whoever waits for its stdin need not.
+  const stop = () => {
+    hasStopped = true;
+    stdin.destroy();
+  };
+  kept.then(stop, stop);
+  // The request must survive, to be answered.
+  for await (const chunk of body.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
+    if (hasStopped || stdin.destroyed) break;
     received += chunk.length;
-    if (!stdin.write(chunk)) await Promise.race([stopped, drained(stdin)]);
-    if (hasStopped) break;
+    if (!stdin.write(chunk) && !stdin.destroyed) await drained(stdin);
   }
-  if (!hasStopped && !body.complete) throw new ApiError("invalid_request", { detail: "The body broke off." });
+  if (!hasStopped && !stdin.destroyed && !body.complete) {
+    throw new ApiError("invalid_request", { detail: "The body broke off." });
+  }
   stdin.end();
   const line = (await withTimeLimit(kept, COMMIT_TIMEOUT_MS, tooSlow("Writing the file")))?.line;
   if (line === "disk_full" || line === "permission_denied") throw new ApiError(line);
-  if (line !== "kept" || !body.complete) throw new Error("the file was not written");
+  if (line !== "kept" || !body.readableEnded) throw new Error("the file was not written");
   return received;
 }
 

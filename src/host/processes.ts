@@ -1,6 +1,7 @@
 import { ApiError } from "../contract/errors.ts";
 import type { ExecSpec, ProcessStatus } from "../contract/host-protocol.ts";
 import type { OutputStream, SignalName } from "../contract/process.ts";
+import type { Activity } from "./activity.ts";
 import { LogBudget, ProcessLog, type LogReader } from "./process-log.ts";
 import type { Container, Spawned } from "./runtime.ts";
 import { settlesWithin, tooSlow, withTimeLimit } from "./time-limit.ts";
@@ -35,12 +36,14 @@ interface Process {
 /** The processes of one container, with their output, also after its end. */
 export class ProcessTable {
   readonly #container: Container;
+  readonly #activity: Activity;
   readonly #windowBytes: number | undefined;
   readonly #budget: LogBudget;
   readonly #processes = new Map<string, Process>();
 
-  constructor(container: Container, options: ProcessTableOptions = {}) {
+  constructor(container: Container, activity: Activity, options: ProcessTableOptions = {}) {
     this.#container = container;
+    this.#activity = activity;
     this.#windowBytes = options.windowBytes;
     this.#budget = new LogBudget(options.totalBytes ?? 64 * 1024 * 1024);
   }
@@ -62,6 +65,7 @@ export class ProcessTable {
       };
       this.#processes.set(process.id, process);
       process.spawned = this.#spawn(process, spec);
+      void process.ended.promise.then(this.#activity.begin());
     }
     await process.spawned;
     return this.#statusAfter(process, waitMs, signal);

@@ -15,7 +15,6 @@ interface FakeProcess {
   returncode: number | null;
   timedOut: boolean;
   exitedAt: number | undefined;
-  ended: Promise<void>;
   end(returncode: number): void;
 }
 
@@ -36,8 +35,10 @@ export class FakeHost {
   readonly launches = new Map<string, number>();
   /** Set to make the host not answer. */
   isDown = false;
-  /** Awaited by every start, to hold one under way. */
-  beforeStart: (() => Promise<void>) | undefined;
+  /** Set to hold every start under way until it is false again. */
+  holdsStarts = false;
+  /** Starts that are held now. */
+  heldStarts = 0;
 
   open(sandboxId: string): Backend {
     return new FakeBackend(this, sandboxId);
@@ -63,7 +64,9 @@ class FakeBackend implements Backend {
 
   async start(spec: StartSpec): Promise<StartOutcome> {
     this.#answer();
-    await this.#host.beforeStart?.();
+    this.#host.heldStarts += 1;
+    await until(() => !this.#host.holdsStarts);
+    this.#host.heldStarts -= 1;
     const existing = this.#host.containers.get(this.#sandboxId);
     if (existing?.spec.generation === spec.generation) return { kind: "adopted", publishedPorts: publish(existing.spec) };
     let files = new Map<string, FakeFile>([["/etc/os-release", { bytes: new TextEncoder().encode("ID=fake\n"), mode: "644" }]]);
@@ -107,20 +110,16 @@ class FakeBackend implements Backend {
   }
 
   #launch(container: FakeContainer, spec: ExecSpec): FakeProcess {
-    let resolve!: () => void;
-    const ended = new Promise<void>((done) => (resolve = done));
     const process: FakeProcess = {
       spec,
       program: runProgram(spec, container),
       returncode: null,
       timedOut: false,
       exitedAt: undefined,
-      ended,
       end(returncode) {
         if (this.returncode !== null) return;
         this.returncode = returncode;
         this.exitedAt = container.lastActiveAt = Date.now();
-        resolve();
       },
     };
     if (spec.timeout_ms !== undefined) {
@@ -149,7 +148,7 @@ class FakeBackend implements Backend {
     const process = this.#find(processId);
     return new ReadableStream<Uint8Array>({
       async start(controller) {
-        if (follow) await process.ended;
+        if (follow) await until(() => process.returncode !== null);
         controller.enqueue(process.program[stream].slice(offset));
         controller.close();
       },
@@ -221,7 +220,7 @@ class FakeBackend implements Backend {
   }
 
   async #status(process: FakeProcess, waitMs: number): Promise<ProcessStatus> {
-    if (waitMs > 0) await Promise.race([process.ended, new Promise((wake) => setTimeout(wake, waitMs))]);
+    if (waitMs > 0) await until(() => process.returncode !== null, waitMs);
     const { stdout, stderr } = process.program;
     return {
       process_id: process.spec.process_id,
@@ -240,6 +239,12 @@ class FakeBackend implements Backend {
       }),
     };
   }
+}
+
+/** Looks every few milliseconds: workerd does not let one object settle the promise of another. */
+async function until(condition: () => boolean, timeoutMs = Infinity): Promise<void> {
+  const giveUpAt = Date.now() + timeoutMs;
+  while (!condition() && Date.now() < giveUpAt) await new Promise((wake) => setTimeout(wake, 2));
 }
 
 function publish(spec: StartSpec): Record<string, number> {

@@ -6,5 +6,9 @@ declare global {
     interface Env extends WorkerEnv {
       MIGRATIONS: D1Migration[];
     }
+    /** Types `exports` of `cloudflare:workers`. */
+    interface GlobalProps {
+      mainModule: typeof import("./worker.ts");
+    }
   }
 }

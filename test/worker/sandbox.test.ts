@@ -1,4 +1,4 @@
-import { env, evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
+import { abortAllDurableObjects, env, evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { beforeEach, describe, expect, it } from "vitest";
 import { asApiError } from "../../src/contract/errors.ts";
 import { newId } from "../../src/contract/ids.ts";
@@ -47,7 +47,7 @@ const codeOf = (call: Promise<unknown>) =>
 
 beforeEach(async () => {
   fakeHost.isDown = false;
-  fakeHost.beforeStart = undefined;
+  fakeHost.holdsStarts = false;
   await new HostCatalog(env.DB).report({ url: "http://127.0.0.1:9", info: INFO, containers: [] }, Date.now());
 });
 
@@ -79,23 +79,21 @@ describe("the sandbox object", () => {
   });
 
   it("lets an exec sent right after create wait for the start", async () => {
-    let release!: () => void;
-    fakeHost.beforeStart = () => new Promise((resolve) => (release = resolve));
+    fakeHost.holdsStarts = true;
     const { stub } = await create();
     const exec = stub.exec(scope, { command: ["echo", "hi"] }, 5000);
-    await expect.poll(() => release !== undefined).toBe(true);
+    await expect.poll(() => fakeHost.heldStarts).toBe(1);
     expect((await stub.describe(scope)).state).toBe("scheduled");
-    release();
+    fakeHost.holdsStarts = false;
     expect((await exec).process).toMatchObject({ returncode: 0, stdout_bytes: 3 });
   });
 
   it("lets a terminate during the start win and leaves nothing", async () => {
-    let release!: () => void;
-    fakeHost.beforeStart = () => new Promise((resolve) => (release = resolve));
+    fakeHost.holdsStarts = true;
     const { sandboxId, stub } = await create();
-    await expect.poll(() => release !== undefined).toBe(true);
+    await expect.poll(() => fakeHost.heldStarts).toBe(1);
     await stub.terminate(scope);
-    release();
+    fakeHost.holdsStarts = false;
     expect(await stub.describe(scope)).toMatchObject({ state: "terminated", finish_reason: "terminated", returncode: 137 });
     await expect.poll(() => fakeHost.containers.has(sandboxId)).toBe(false);
     expect(await codeOf(stub.exec(scope, { command: ["true"] }, 0))).toBe("sandbox_ended");
@@ -119,11 +117,12 @@ describe("the sandbox object", () => {
 
   it("takes up a start that an eviction cut off, without a second container", async () => {
     fakeHost.isDown = true;
-    const { sandboxId, stub } = await create();
-    await evictDurableObject(stub).catch(() => undefined);
+    const { sandboxId } = await create();
+    await abortAllDurableObjects();
     fakeHost.isDown = false;
-    await runDurableObjectAlarm(stub);
-    await untilState(stub, "ready");
+    const again = stubOf(sandboxId);
+    await runDurableObjectAlarm(again);
+    await untilState(again, "ready");
     expect(fakeHost.launches.get(sandboxId)).toBe(1);
   });
 
@@ -156,22 +155,26 @@ describe("the sandbox object", () => {
     await untilState(stub, "ready");
     fakeHost.exit(sandboxId, exit);
     const report = { url: "http://127.0.0.1:9", info: INFO, containers: [{ sandbox_id: sandboxId, generation: 1, running: false }] };
-    await reconcile(env, report);
-    expect(await stub.describe(scope)).toMatchObject(expected);
+    await expect
+      .poll(async () => {
+        await reconcile(env, report);
+        return stub.describe(scope);
+      })
+      .toMatchObject(expected);
   });
 
   it("is host_lost when its container is gone, and orders the reaping of containers it does not claim", async () => {
     const { sandboxId, stub } = await create();
     await untilState(stub, "ready");
-    const { container: unknown } = { container: newId("sandbox") };
+    const unknown = { sandbox_id: newId("sandbox"), generation: 1, running: true };
     fakeHost.containers.delete(sandboxId);
-    const orders = await reconcile(env, {
-      url: "http://127.0.0.1:9",
-      info: INFO,
-      containers: [{ sandbox_id: unknown, generation: 1, running: true }],
-    });
-    expect(await stub.describe(scope)).toMatchObject({ state: "terminated", finish_reason: "host_lost" });
-    expect(orders.reap).toEqual([{ sandbox_id: unknown, generation: 1 }]);
+    await expect
+      .poll(async () => {
+        const orders = await reconcile(env, { url: "http://127.0.0.1:9", info: INFO, containers: [unknown] });
+        expect(orders.reap).toEqual([{ sandbox_id: unknown.sandbox_id, generation: 1 }]);
+        return stub.describe(scope);
+      })
+      .toMatchObject({ state: "terminated", finish_reason: "host_lost" });
   });
 
   it("keeps its record over an eviction", async () => {

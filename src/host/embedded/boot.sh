@@ -2,7 +2,7 @@
 # Builds a container around itself and becomes its init. Runs as the first process of fresh mount, pid, net, ipc and
 # uts namespaces, with every privilege; only genuine programs of this machine run until those are gone.
 #
-#   boot.sh DIR IMAGE_DIR LINKS CAPS    DIR: the sandbox's directory; IMAGE_DIR: where lower layers are relative to;
+#   boot.sh DIR LAYER_DIR LINKS CAPS    DIR: the sandbox's directory; LAYER_DIR: what layers are relative to;
 #                                       LINKS: the targets of /bin and the like; CAPS: what setpriv keeps
 #
 # The roots, and why so many:
@@ -12,7 +12,7 @@
 #          the sandbox's own /bin/sh: no program of the sandbox ever has a privilege, not even to change its root,
 #          and as its root is not the namespace's, the kernel lets it make no user namespaces.
 set -eu
-DIR=$1 IMAGE_DIR=$2 LINKS=$3 CAPS=$4
+DIR=$1 LAYER_DIR=$2 LINKS=$3 CAPS=$4
 STAGE=$DIR/stage
 BOX=$STAGE/a/box
 umask 022
@@ -28,7 +28,7 @@ mkdir -p "$STAGE/a" "$STAGE/old" "$STAGE/box" "$STAGE/proc" "$STAGE/dev"
 : >"$STAGE/dev/null"
 [ -z "$LINKS" ] || ln -s $LINKS "$STAGE/"
 mkfifo "$STAGE/up" "$STAGE/go"
-cd "$IMAGE_DIR"
+cd "$LAYER_DIR"
 mount -a -T "$DIR/fstab.box"
 for place in dev proc usr .sandbar; do
   if [ -L "$BOX/$place" ] || [ ! -d "$BOX/$place" ]; then echo "/$place of the image is no directory" >&2; exit 1; fi

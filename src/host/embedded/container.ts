@@ -83,7 +83,8 @@ export class EmbeddedContainer implements Container {
 
   /** Finds everything of a container as an earlier daemon left it. */
   async recover(signalGroup: SignalGroup): Promise<void> {
-    const { dir, spec } = this.#parts;
+    const { dir, spec, cgroup } = this.#parts;
+    cgroup.thaw();
     const init = readInit(dir);
     if (init === undefined || !isAlive(init) || !existsSync(`${dir}/started`)) return this.#ended(KILLED);
     const { launcher, processes } = await Launcher.adopt({ controlDir: `${dir}/control`, signalGroup });
@@ -112,7 +113,7 @@ export class EmbeddedContainer implements Container {
 
   async snapshot(imageId: string): Promise<{ size: number }> {
     const { dir, cgroup, images } = this.#parts;
-    return cgroup.frozen(() => images.keep(imageId, `${dir}/layers`, `${dir}/upper`));
+    return cgroup.frozen(() => images.keep(imageId, dir));
   }
 
   stop(): Promise<void> {
@@ -126,6 +127,7 @@ export class EmbeddedContainer implements Container {
   async #stop(): Promise<void> {
     const { dir, cgroup, images } = this.#parts;
     const init = readInit(dir);
+    cgroup.thaw();
     if (init !== undefined) await killAndWait(init);
     this.#ended(KILLED);
     this.#launcher?.close();

@@ -1,83 +1,125 @@
 import { existsSync } from "node:fs";
-import { mkdir, readdir, rename, stat } from "node:fs/promises";
+import { mkdir, readFile, readdir, rename, stat, writeFile } from "node:fs/promises";
 import { StartFailure } from "../runtime.ts";
 import { AS_ROOT, run } from "./machine.ts";
 
 export const HOST_IMAGE = "host";
 const IMAGE_ID = /^im-[a-z0-9]{22}$/;
 /** A mount's options fit in one page. */
-const MAX_LAYERS = 100;
+const MAX_LAYERS = 90;
 
 /**
- * Snapshots: `dataDir/images/ID/0`, `/1`, … newest last, each the upper directories of one container. Every image
- * holds its whole chain, older layers as hard links, so that none needs another and any can go at any time.
+ * Snapshots. `dataDir/layers/NAME` is the upper directories of one container, kept; `dataDir/images/ID` lists the
+ * layers of an image, newest first, and so does the file `layers` of each sandbox. A layer goes with its last list.
  */
 export class Images {
-  readonly #dir: string;
-  readonly #trash: string;
+  readonly layerDir: string;
+  readonly #dataDir: string;
   #count = 0;
+  /** Lists and layers change one after the other, so that no layer goes between being read and being listed. */
+  #turn: Promise<unknown> = Promise.resolve();
 
-  constructor(dataDir: string) {
-    this.#dir = `${dataDir}/images`;
-    this.#trash = `${dataDir}/trash`;
+  private constructor(dataDir: string) {
+    this.#dataDir = dataDir;
+    this.layerDir = `${dataDir}/layers`;
   }
 
-  /** The layers of an image, newest first. */
-  async layers(image: string): Promise<string[]> {
-    if (image === HOST_IMAGE) return [];
-    if (!IMAGE_ID.test(image) || !existsSync(`${this.#dir}/${image}`)) {
-      throw new StartFailure(`No image ${JSON.stringify(image)} on this host; it runs "${HOST_IMAGE}" and its own snapshots.`);
-    }
-    const names = await readdir(`${this.#dir}/${image}`);
-    return names.map(Number).sort((a, b) => b - a).map(String);
+  /** Also removes what an earlier daemon began and did not end. */
+  static async open(dataDir: string): Promise<Images> {
+    for (const name of ["sandboxes", "images", "layers", "trash"]) await mkdir(`${dataDir}/${name}`, { recursive: true });
+    const images = new Images(dataDir);
+    for (const name of await readdir(`${dataDir}/trash`)) await images.#bury(`${dataDir}/trash/${name}`);
+    await images.#collect();
+    return images;
   }
 
-  /**
-   * Takes the layers of an image into a container's own directory as hard links, so that the image can be removed
-   * while the container runs.
-   */
-  async lend(image: string, target: string): Promise<string[]> {
-    const layers = await this.layers(image);
-    if (layers.length > MAX_LAYERS) throw new StartFailure(`The image is a chain of more than ${MAX_LAYERS} snapshots.`);
-    if (layers.length === 0) await mkdir(target);
-    else {
-      await run([...AS_ROOT, "cp", "-al", `${this.#dir}/${image}`, target]);
-    }
-    return layers;
+  /** Lists the layers of an image in a sandbox's directory: they stay while it does. Throws StartFailure. */
+  lend(image: string, dir: string): Promise<string[]> {
+    return this.#serially(async () => {
+      const layers = await this.#layersOf(image);
+      if (layers.length > MAX_LAYERS) throw new StartFailure(`The image is a chain of more than ${MAX_LAYERS} snapshots.`);
+      await mkdir(dir, { mode: 0o700 });
+      await writeFile(`${dir}/layers`, JSON.stringify(layers));
+      return layers;
+    });
   }
 
-  /** Makes an image of lent layers and the upper directories above them. */
-  async keep(imageId: string, lent: string, upper: string): Promise<{ size: number }> {
+  /** Makes an image of what a sandbox's directory holds. `size`: bytes of its own layer. */
+  async keep(imageId: string, dir: string): Promise<{ size: number }> {
     if (!IMAGE_ID.test(imageId)) throw new Error(`${imageId} is no image id.`);
-    const layers = (await readdir(lent)).length;
-    const draft = `${this.#trash}/${imageId}.${process.pid}.${this.#count++}`;
+    const below = await readList(`${dir}/layers`);
+    const name = `${imageId.slice("im-".length)}${(this.#count++).toString(36)}`;
+    const draft = `${this.#dataDir}/trash/${name}.${process.pid}`;
     try {
-      await run([...AS_ROOT, "cp", "-al", lent, draft]);
-      await run([...AS_ROOT, "cp", "-a", "--reflink=auto", upper, `${draft}/${layers}`]);
-      const sizes = await run([...AS_ROOT, "du", "-sk", `${draft}/${layers}`]);
-      if (existsSync(`${this.#dir}/${imageId}`)) await this.remove(imageId);
-      await rename(draft, `${this.#dir}/${imageId}`);
-      return { size: Number.parseInt(sizes, 10) * 1024 };
+      await run([...AS_ROOT, "cp", "-a", "--reflink=auto", `${dir}/upper`, draft]);
+      const size = Number.parseInt(await run([...AS_ROOT, "du", "-sk", draft]), 10) * 1024;
+      await this.#serially(async () => {
+        await rename(draft, `${this.layerDir}/${name}`);
+        await writeFile(`${draft}.list`, JSON.stringify([name, ...below]));
+        await rename(`${draft}.list`, `${this.#dataDir}/images/${imageId}`);
+      });
+      return { size };
     } catch (error) {
-      await this.discard(draft);
+      await this.#bury(draft);
       throw error;
     }
   }
 
+  /** Removes an image; nothing happens when there is none. */
   async remove(imageId: string): Promise<void> {
-    if (!IMAGE_ID.test(imageId)) return;
-    await this.discard(`${this.#dir}/${imageId}`);
+    if (IMAGE_ID.test(imageId)) await this.discard(`${this.#dataDir}/images/${imageId}`);
   }
 
-  /** Removes a directory at once for every reader, its content after that; nothing happens when there is none. */
-  async discard(dir: string): Promise<void> {
-    const grave = `${this.#trash}/gone.${process.pid}.${this.#count++}`;
+  /** Removes a list of layers, or a directory with one in it, at once for every reader; nothing happens when there is none. */
+  async discard(path: string): Promise<void> {
+    await this.#bury(path);
+    await this.#serially(() => this.#collect());
+  }
+
+  async #layersOf(image: string): Promise<string[]> {
+    if (image === HOST_IMAGE) return [];
+    const path = `${this.#dataDir}/images/${image}`;
+    if (!IMAGE_ID.test(image) || !existsSync(path)) {
+      throw new StartFailure(`No image ${JSON.stringify(image)} on this host; it runs "${HOST_IMAGE}" and its own snapshots.`);
+    }
+    return readList(path);
+  }
+
+  async #collect(): Promise<void> {
+    const layers = await readdir(this.layerDir);
+    if (layers.length === 0) return;
+    const lists = [
+      ...(await readdir(`${this.#dataDir}/images`)).map((id) => `${this.#dataDir}/images/${id}`),
+      ...(await readdir(`${this.#dataDir}/sandboxes`)).map((id) => `${this.#dataDir}/sandboxes/${id}/layers`),
+    ];
+    const used = new Set((await Promise.all(lists.map(readList))).flat());
+    for (const layer of layers) if (!used.has(layer)) await this.#bury(`${this.layerDir}/${layer}`);
+  }
+
+  async #bury(path: string): Promise<void> {
+    const grave = `${this.#dataDir}/trash/gone.${process.pid}.${Date.now()}.${this.#count++}`;
     try {
-      await rename(dir, grave);
+      await rename(path, grave);
     } catch (error) {
-      if ((await stat(dir).catch(() => undefined)) === undefined) return;
+      if ((await stat(path).catch(() => undefined)) === undefined) return;
       throw error;
     }
     await run([...AS_ROOT, "rm", "-rf", "--", grave]);
+  }
+
+  #serially<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#turn.then(work);
+    this.#turn = result.catch(() => {});
+    return result;
+  }
+}
+
+async function readList(path: string): Promise<string[]> {
+  try {
+    return JSON.parse(await readFile(path, "utf8")) as string[];
+  } catch (error) {
+    // Gone meanwhile, or a start that had not got so far.
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return [];
+    throw error;
   }
 }

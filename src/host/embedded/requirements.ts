@@ -2,7 +2,7 @@ import { accessSync, constants } from "node:fs";
 import { mkdir, rm } from "node:fs/promises";
 import { AS_ROOT, HOST_ENV, isRoot, run, UNSHARE } from "./machine.ts";
 
-const PROGRAMS = ["unshare", "nsenter", "setpriv", "mount", "umount", "pivot_root", "chroot", "setsid", "mkfifo", "cp", "ln", "du", "rm"];
+const PROGRAMS = ["unshare", "nsenter", "setpriv", "mount", "umount", "pivot_root", "chroot", "setsid", "prlimit", "mkfifo", "cp", "ln", "du", "rm"];
 const LOOPBACK_PROGRAMS = ["ip", "ifconfig", "busybox"];
 /** A Unix socket lies in there, and the kernel takes no path longer than 107 bytes. */
 const MAX_DATA_DIR_BYTES = 55;

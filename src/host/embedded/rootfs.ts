@@ -1,6 +1,6 @@
 import { existsSync } from "node:fs";
 import { chmod, cp, mkdir, rm, symlink, writeFile, rename } from "node:fs/promises";
-import { isRoot, programTrees } from "./machine.ts";
+import { isRoot, programTrees, run } from "./machine.ts";
 
 /** The harmless part of /etc: nothing that names users, keys or services of this machine. */
 const ETC = [
@@ -35,6 +35,7 @@ export async function makeSkeleton(dataDir: string): Promise<void> {
     await symlink(`/proc/self/fd${target}`, `${dir}/dev/${name}`);
   }
   await symlink("pts/ptmx", `${dir}/dev/ptmx`);
+  if (!isRoot) for (const tree of trees) await ownDirectories(tree, `${dir}/${tree}`);
   const etc = `${dir}/root/etc`;
   for (const name of ETC) {
     // A link stays one; what this user may not read the sandbox does not need.
@@ -52,6 +53,16 @@ export async function makeSkeleton(dataDir: string): Promise<void> {
   });
 }
 
+/**
+ * Directories of a user's own over those of the machine: an overlay takes their owner from the uppermost, so the
+ * sandbox's root, who is that user, may add, replace and delete in them as a root is used to.
+ */
+async function ownDirectories(tree: string, target: string): Promise<void> {
+  await mkdir(target, { recursive: true });
+  const script = 'cd "$0" && find . -xdev -type d -print0 2>/dev/null | (cd "$1" && xargs -0 mkdir -p)';
+  await run(["sh", "-c", script, `/${tree}`, target]);
+}
+
 /** The trees of a sandbox that are overlays of their own: `root` and the machine's program directories. */
 export function overlayTrees(): string[] {
   return ["root", ...programTrees().trees];
@@ -63,8 +74,8 @@ export function fstabs(dataDir: string, dir: string, layers: string[]): Record<"
   const box = `${stage}/a/box`;
   const { trees } = programTrees();
   const overlay = (tree: string) => {
-    const base = tree === "root" ? `${dataDir}/skeleton/root` : `/${tree}`;
-    const lower = [...layers.map((layer) => `${layer}/${tree}`), base].join(":");
+    const bases = [...(!isRoot || tree === "root" ? [`${dataDir}/skeleton/${tree}`] : []), ...(tree === "root" ? [] : [`/${tree}`])];
+    const lower = [...layers.map((layer) => `${layer}/${tree}`), ...bases].join(":");
     const kind = isRoot ? "index=off,metacopy=off,redirect_dir=on" : "userxattr";
     const options = `lowerdir=${lower},upperdir=${dir}/upper/${tree},workdir=${dir}/work/${tree},${kind},nodev`;
     return `overlay ${tree === "root" ? box : `${box}/${tree}`} overlay ${options}`;

@@ -4,14 +4,16 @@ import { chmod, mkdir, readFile, readdir, realpath, writeFile } from "node:fs/pr
 import { StartSpecSchema, type Capabilities, type StartSpec } from "../../contract/host-protocol.ts";
 import { Launcher } from "../launcher/launcher.ts";
 import { StartFailure, type Container, type Runtime } from "../runtime.ts";
-import { Cgroups } from "./cgroup.ts";
+import { Cgroups, MAX_PROCESSES } from "./cgroup.ts";
 import { EmbeddedContainer, signalIn, writeState } from "./container.ts";
 import { HOST_IMAGE, Images } from "./images.ts";
-import { HOST_ENV, programTrees, UNSHARE } from "./machine.ts";
+import { HOST_ENV, isRoot, programTrees, UNSHARE } from "./machine.ts";
 import { checkMachine } from "./requirements.ts";
 import { fstabs, makeSkeleton, overlayTrees } from "./rootfs.ts";
 
 const BOOT = `${import.meta.dirname}/boot.sh`;
+/** Counted within the user namespace; where there is none, the control group counts. */
+const PROCESS_LIMIT = isRoot ? [] : ["prlimit", `--nproc=${MAX_PROCESSES}:${MAX_PROCESSES}`];
 /** Not in Node's constants. */
 const CLOSE_ON_EXEC = 0o2000000;
 const BOOT_TIMEOUT_MS = 10_000;
@@ -30,11 +32,9 @@ export async function openEmbeddedRuntime(options: EmbeddedOptions): Promise<Run
   await mkdir(options.dataDir, { recursive: true, mode: 0o700 });
   await chmod(options.dataDir, 0o700);
   const dataDir = await realpath(options.dataDir);
-  for (const name of ["sandboxes", "images", "trash"]) await mkdir(`${dataDir}/${name}`, { recursive: true });
   await checkMachine(dataDir);
-  const images = new Images(dataDir);
+  const images = await Images.open(dataDir);
   await makeSkeleton(dataDir);
-  for (const name of await readdir(`${dataDir}/trash`)) await images.discard(`${dataDir}/trash/${name}`);
   return new EmbeddedRuntime(dataDir, images, await Cgroups.probe());
 }
 
@@ -62,17 +62,15 @@ class EmbeddedRuntime implements Runtime {
   async start(spec: StartSpec): Promise<Container> {
     this.#refuseUnsupported(spec);
     const dir = `${this.#dataDir}/sandboxes/${spec.sandbox_id}`;
-    await this.#images.layers(spec.image);
-    await mkdir(dir, { mode: 0o700 });
+    const layers = await this.#images.lend(spec.image, dir);
     const cgroup = this.#cgroups.group(spec.sandbox_id);
     const container = new EmbeddedContainer({ dir, spec, cgroup, images: this.#images });
     try {
       cgroup.make(spec);
       await writeState(dir, spec);
       const signalGroup = signalIn(dir);
-      const [launcher, layers] = await Promise.all([
+      const [launcher] = await Promise.all([
         Launcher.create({ controlDir: `${dir}/control`, signalGroup }),
-        this.#images.lend(spec.image, `${dir}/layers`),
         ...["stage", ...overlayTrees().flatMap((tree) => [`upper/${tree}`, `work/${tree}`])].map((name) =>
           mkdir(`${dir}/${name}`, { recursive: true }),
         ),
@@ -80,7 +78,7 @@ class EmbeddedRuntime implements Runtime {
       const files = Object.entries(fstabs(this.#dataDir, dir, layers));
       await Promise.all(files.map(([name, text]) => writeFile(`${dir}/fstab.${name}`, text)));
       await openToAll(dir);
-      await boot(dir, cgroup.paths, launcher, spec.image);
+      await boot(dir, this.#images.layerDir, cgroup.paths, launcher, spec.image);
       container.attach(launcher);
       if (spec.entrypoint !== undefined) await container.enter(spec.entrypoint);
       await writeFile(`${dir}/started`, "");
@@ -127,13 +125,13 @@ async function openToAll(dir: string): Promise<void> {
 }
 
 /** Runs `boot.sh`; resolves when the launcher inside takes commands. The container does not end with this daemon. */
-async function boot(dir: string, cgroups: string[], launcher: Launcher, image: string): Promise<void> {
+async function boot(dir: string, layerDir: string, cgroups: string[], launcher: Launcher, image: string): Promise<void> {
   const log = openSync(`${dir}/boot.log`, "w");
   const join = cgroups.map((_, index) => `echo 0 >"$${index + 1}/cgroup.procs"`);
   const script = `${[...join, `shift ${cgroups.length}`].join(" && ")} && exec "$@"`;
   const capabilities = ["-all", ...CAPABILITIES.map((name) => `+${name}`)].join(",");
-  const bootArgv = [dir, `${dir}/layers`, programTrees().links.join(" "), capabilities];
-  const argv = ["-c", script, "sh", ...cgroups, ...UNSHARE, "/bin/sh", BOOT, ...bootArgv];
+  const bootArgv = [dir, layerDir, programTrees().links.join(" "), capabilities];
+  const argv = ["-c", script, "sh", ...cgroups, ...UNSHARE, ...PROCESS_LIMIT, "/bin/sh", BOOT, ...bootArgv];
   const child = spawn("/bin/sh", argv, { detached: true, stdio: withoutInherited(log), env: HOST_ENV, cwd: "/" });
   closeSync(log);
   child.unref();

@@ -1,0 +1,63 @@
+#!/usr/bin/env node
+import { fstatSync, mkdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { parseArguments, USAGE, UsageError, type HostArguments } from "./arguments.ts";
+import { chooseRuntime } from "./choose-runtime.ts";
+import { startDaemon } from "./daemon.ts";
+import { lockDataDir } from "./lock.ts";
+
+/** A shutdown that takes longer is given up. */
+const SHUTDOWN_TIMEOUT_MS = 45_000;
+
+async function main(): Promise<void> {
+  let args: HostArguments | "help";
+  try {
+    args = parseArguments(process.argv.slice(2), process.env);
+  } catch (error) {
+    if (!(error instanceof UsageError)) throw error;
+    process.stderr.write(`sandbar: ${error.message}\nTry: sandbar host --help\n`);
+    process.exitCode = 2;
+    return;
+  }
+  if (args === "help") {
+    process.stdout.write(USAGE);
+    return;
+  }
+  await runHost(args);
+}
+
+async function runHost(args: HostArguments): Promise<void> {
+  // Asked to end while it still starts, it ends once it can do so in order.
+  const asked = Promise.withResolvers<void>();
+  for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(signal, () => asked.resolve());
+  if (args.isEphemeral) onParentGone(() => asked.resolve());
+
+  mkdirSync(args.dataDir, { recursive: true, mode: 0o700 });
+  const unlock = lockDataDir(args.dataDir);
+  process.on("exit", unlock);
+  const { runtime, why } = await chooseRuntime(args.runtime, { dataDir: args.dataDir, hostId: args.hostId });
+  const daemon = await startDaemon({ ...args, runtime, version: version() });
+  console.log(`sandbar host ${args.hostId} on ${daemon.url}: ${runtime.kind} (${why})`);
+
+  await asked.promise;
+  setTimeout(() => process.exit(1), SHUTDOWN_TIMEOUT_MS).unref();
+  await daemon.close({ stopContainers: args.isEphemeral });
+  process.exit(0);
+}
+
+/** A pipe as stdin ends when the process at its other end does. */
+function onParentGone(gone: () => void): void {
+  const stdin = fstatSync(0);
+  if (!stdin.isFIFO() && !stdin.isSocket()) return;
+  process.stdin.on("error", gone).on("end", gone).resume();
+}
+
+function version(): string {
+  const text = readFileSync(join(import.meta.dirname, "../../package.json"), "utf8");
+  return (JSON.parse(text) as { version: string }).version;
+}
+
+main().catch((error: unknown) => {
+  process.stderr.write(`sandbar: ${error instanceof Error ? error.message : String(error)}\n`);
+  process.exit(1);
+});

@@ -1,0 +1,24 @@
+import type { IncomingMessage, ServerResponse } from "node:http";
+import type { HostInfo } from "../../contract/host-protocol.ts";
+import type { Containers } from "../containers.ts";
+import type { Runtime } from "../runtime.ts";
+
+/** What the routes work with. */
+export interface HostContext {
+  readonly info: HostInfo;
+  readonly runtime: Runtime;
+  readonly containers: Containers;
+}
+
+/** One verified call. */
+export interface Call {
+  readonly host: HostContext;
+  readonly request: IncomingMessage;
+  readonly response: ServerResponse;
+  readonly query: URLSearchParams;
+  /** Aborted when the client leaves. */
+  readonly signal: AbortSignal;
+}
+
+/** Answers a call; `args` are the variable segments of its path. Throws what the client gets as a problem. */
+export type Handler = (call: Call, ...args: string[]) => Promise<void>;

@@ -1,0 +1,75 @@
+import type { z } from "zod";
+import { ApiError } from "../../contract/errors.ts";
+import { idSchema, ProcessIdSchema } from "../../contract/ids.ts";
+import {
+  getContainer,
+  getInfo,
+  probePort,
+  removeImage,
+  startContainer,
+  stopContainer,
+  takeSnapshot,
+} from "./container-routes.ts";
+import { getFile, putFile } from "./file-routes.ts";
+import { exec, getProcess, listProcesses, readOutput, signalProcess } from "./process-routes.ts";
+import { proxyRequest } from "./proxy-routes.ts";
+import type { Handler } from "./route.ts";
+
+const SANDBOX = "/v1/sandboxes/{sandbox}";
+const PROCESS = `${SANDBOX}/processes/{process}`;
+
+/** `ANY` answers every method. */
+const ROUTES: Record<string, Record<string, Handler>> = {
+  "/v1/info": { GET: getInfo },
+  [SANDBOX]: { PUT: startContainer, GET: getContainer, DELETE: stopContainer },
+  [`${SANDBOX}/processes`]: { POST: exec, GET: listProcesses },
+  [PROCESS]: { GET: getProcess },
+  [`${PROCESS}/signal`]: { POST: signalProcess },
+  [`${PROCESS}/stdout`]: { GET: readOutput("stdout") },
+  [`${PROCESS}/stderr`]: { GET: readOutput("stderr") },
+  [`${SANDBOX}/files`]: { GET: getFile, PUT: putFile },
+  [`${SANDBOX}/snapshots/{image}`]: { POST: takeSnapshot },
+  [`${SANDBOX}/ports/{port}`]: { GET: probePort },
+  [`${SANDBOX}/ports/{port}/proxy`]: { ANY: proxyRequest },
+  "/v1/images/{image}": { DELETE: removeImage },
+};
+
+const isPort = (text: string) => /^[1-9]\d{0,4}$/.test(text) && Number(text) <= 65_535;
+const fits = (schema: z.ZodType) => (text: string) => schema.safeParse(text).success;
+const VARIABLES: Record<string, (segment: string) => boolean> = {
+  "{sandbox}": fits(idSchema("sandbox")),
+  "{process}": fits(ProcessIdSchema),
+  "{image}": fits(idSchema("image")),
+  "{port}": isPort,
+};
+
+const routes = Object.entries(ROUTES).map(([pattern, handlers]) => ({ segments: pattern.split("/"), handlers }));
+
+/** The handler of a path and its arguments. Throws `not_found` and `method_not_allowed`. */
+export function findRoute(method: string, path: string): { handler: Handler; args: string[] } {
+  const segments = path.split("/");
+  for (const route of routes) {
+    const args = match(route.segments, segments);
+    if (!args) continue;
+    const handler = route.handlers[method] ?? route.handlers["ANY"];
+    if (!handler) throw new ApiError("method_not_allowed");
+    return { handler, args };
+  }
+  throw new ApiError("not_found");
+}
+
+function match(pattern: string[], segments: string[]): string[] | undefined {
+  if (pattern.length !== segments.length) return undefined;
+  const args: string[] = [];
+  for (const [i, expected] of pattern.entries()) {
+    const segment = segments[i]!;
+    const isValid = VARIABLES[expected];
+    if (!isValid) {
+      if (segment !== expected) return undefined;
+      continue;
+    }
+    if (!isValid(segment)) return undefined;
+    args.push(segment);
+  }
+  return args;
+}

@@ -1,0 +1,95 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { connect } from "node:net";
+import type { StartSpec } from "../../src/contract/host-protocol.ts";
+import { SIGNALS } from "../../src/contract/process.ts";
+import { StartFailure, type Container, type Runtime, type Spawned } from "../../src/host/runtime.ts";
+
+/** A runtime without containers: processes of this machine, by `child_process`. For tests of what lies above. */
+export class ChildRuntime implements Runtime {
+  readonly kind = "embedded";
+  readonly defaultImage = "host";
+  readonly capabilities = { cpu_limit: false, memory_limit: false, gpu: false, raw_tcp: false, images: ["host"] };
+  readonly started: ChildContainer[] = [];
+  /** What `recover` finds. */
+  left: ChildContainer[] = [];
+  startDelayMs = 0;
+
+  async start(spec: StartSpec): Promise<Container> {
+    if (this.startDelayMs > 0) await new Promise((resolve) => setTimeout(resolve, this.startDelayMs));
+    if (spec.image === "missing") throw new StartFailure("There is no image missing.");
+    const container = new ChildContainer(spec);
+    this.started.push(container);
+    return container;
+  }
+
+  async recover(): Promise<Container[]> {
+    return this.left;
+  }
+
+  async removeImage(): Promise<void> {}
+}
+
+export class ChildContainer implements Container {
+  readonly sandboxId: string;
+  readonly generation: number;
+  readonly deadlineAt: number;
+  readonly publishedPorts = {};
+  readonly #exit = Promise.withResolvers<{ returncode: number; oom: boolean }>();
+  readonly exited = this.#exit.promise;
+  readonly #spawned = new Set<Spawned>();
+  isStopped = false;
+
+  constructor(spec: Pick<StartSpec, "sandbox_id" | "generation" | "deadline_at">) {
+    this.sandboxId = spec.sandbox_id;
+    this.generation = spec.generation;
+    this.deadlineAt = spec.deadline_at;
+  }
+
+  /** The entrypoint ends by itself. */
+  end(returncode: number): void {
+    this.#exit.resolve({ returncode, oom: false });
+    for (const spawned of this.#spawned) void spawned.kill("SIGKILL");
+  }
+
+  async stop(): Promise<void> {
+    this.isStopped = true;
+    this.end(137);
+  }
+
+  async spawn({ command, env, workdir }: Parameters<Container["spawn"]>[0]): Promise<Spawned> {
+    if (this.isStopped) throw new Error("stopped");
+    const [program, ...args] = command;
+    const child = spawn(program!, args, { env: { PATH: process.env["PATH"], ...env }, cwd: workdir, detached: true });
+    const exited = Promise.race([
+      once(child, "exit").then(([code, signal]) => code ?? 128 + SIGNALS[signal as keyof typeof SIGNALS]),
+      once(child, "error").then(() => 127),
+    ]).catch(() => 127);
+    const spawned: Spawned = {
+      stdin: child.stdin,
+      stdout: child.stdout,
+      stderr: child.stderr,
+      exited,
+      kill: async (signal) => {
+        try {
+          process.kill(-child.pid!, signal);
+        } catch {
+          // It has ended.
+        }
+      },
+    };
+    this.#spawned.add(spawned);
+    void exited.then(() => this.#spawned.delete(spawned));
+    return spawned;
+  }
+
+  async dial(port: number) {
+    const socket = connect({ port, host: "127.0.0.1", allowHalfOpen: true });
+    await once(socket, "connect");
+    return socket;
+  }
+
+  async snapshot(): Promise<{ size: number }> {
+    return { size: 42 };
+  }
+}

@@ -1,0 +1,114 @@
+import { env } from "cloudflare:test";
+import { beforeAll, describe, expect, it } from "vitest";
+import { ImageCatalog } from "../../src/catalog/images.ts";
+import { SCOPES } from "../../src/contract/key.ts";
+import { call, connectHost, newKey, operations, problemOf } from "./client.ts";
+
+const IMAGE_ID = "im-bbbbbbbbbbbbbbbbbbbbbb";
+
+const matrix = await operations();
+const withKey = matrix.filter(({ scope }) => scope !== undefined);
+
+let keys: Record<string, string>;
+let sandboxId: string;
+
+beforeAll(async () => {
+  await connectHost();
+  keys = {
+    read: (await newKey(["read"])).key,
+    write: (await newKey(["write"])).key,
+    otherAdmin: (await newKey(["admin"], "other")).key,
+  };
+  const created = await call("POST", "/v1/sandboxes", { json: {} });
+  expect(created.status).toBe(201);
+  sandboxId = ((await created.json()) as { sandbox_id: string }).sandbox_id;
+  const image = { imageId: IMAGE_ID, environment: "main", sandboxId, name: null, backend: "docker", hostId: "ho-x", size: 1 } as const;
+  await new ImageCatalog(env.DB).add({ ...image, createdAt: Date.now(), expiresAt: Date.now() + 60_000 });
+});
+
+/** The path with real things of the environment `main` in it. */
+const fill = (path: string) =>
+  path
+    .replace("{sandbox_id}", sandboxId)
+    .replace("{process_id}", "main")
+    .replace("{image_id}", IMAGE_ID)
+    .replace("{key_id}", "ak-cccccccccccccccccccccc")
+    .replace("{host_id}", "ho-aaaaaaaaaaaaaaaaaaaaaa");
+
+it("covers the operations of the API", () => {
+  expect(withKey.length).toBeGreaterThanOrEqual(20);
+  expect(matrix.filter(({ scope }) => scope === undefined).map(({ operationId }) => operationId)).toEqual(["reportHost"]);
+});
+
+it("asks for what the method does", () => {
+  for (const { method, path, scope, operationId } of withKey) {
+    const wanted = /^\/v1\/(keys|hosts)/.test(path) ? "admin" : method === "GET" ? "read" : "write";
+    expect(scope, operationId).toBe(wanted);
+  }
+});
+
+describe.each(matrix)("$method $path", ({ method, path, scope }) => {
+  const bad: [string, string | undefined][] = [
+    ["no key", undefined],
+    ["another scheme", "Basic YWRtaW46YWRtaW4="],
+    ["a bare word", "Bearer"],
+    ["two words", "Bearer a b"],
+    ["an unknown key", "Bearer sk-0000000000000000000000000000000000000000000"],
+    ["the beginning of the key", `Bearer ${env.ADMIN_KEY!.slice(0, -1)}`],
+  ];
+  it.each(bad)("refuses %s with 401, before it reads the request", async (_, authorization) => {
+    const response = await call(method, fill(path), {
+      key: null,
+      headers: { ...(authorization !== undefined && { authorization }), "content-type": "application/json" },
+      ...(method !== "GET" && { body: "{not json" }),
+    });
+    expect(await problemOf(response)).toMatchObject({ status: 401, code: "unauthenticated" });
+    expect(response.headers.get("www-authenticate")).toMatch(/^Bearer/);
+    expect(response.headers.get("x-request-id")).toBeTruthy();
+  });
+
+  it("refuses a key of less scope with 403", async () => {
+    if (scope === undefined || scope === "read") return;
+    const key = keys[SCOPES[SCOPES.indexOf(scope) - 1]!]!;
+    const response = await call(method, fill(path), { key });
+    expect(await problemOf(response)).toMatchObject({ status: 403, code: "forbidden" });
+  });
+});
+
+const bodies: Record<string, unknown> = { execSandbox: { command: ["true"] }, signalProcess: { signal: "SIGTERM" } };
+const queries: Record<string, string> = { readSandboxFile: "?path=/etc/os-release", writeSandboxFile: "?path=/f" };
+
+describe("a key of another environment", () => {
+  it.each(withKey.filter(({ path }) => /\{(sandbox|image)_id\}/.test(path)))("finds nothing at $method $path", async (operation) => {
+    const { method, path, operationId, takesJson } = operation;
+    const response = await call(method, fill(path) + (queries[operationId] ?? ""), {
+      key: keys["otherAdmin"]!,
+      ...(takesJson ? { json: bodies[operationId] ?? {} } : method === "PUT" && { body: "x" }),
+    });
+    expect(await problemOf(response)).toMatchObject({ status: 404 });
+  });
+
+  it("touches no host", async () => {
+    for (const [method, path] of [["GET", "/v1/hosts"], ["POST", "/v1/hosts"], ["DELETE", "/v1/hosts/ho-aaaaaaaaaaaaaaaaaaaaaa"]] as const) {
+      const response = await call(method, path, { key: keys["otherAdmin"]!, ...(method === "POST" && { json: { name: "x" } }) });
+      expect(await problemOf(response)).toMatchObject({ status: 403 });
+    }
+  });
+
+  it("lists nothing of ours", async () => {
+    for (const path of ["/v1/sandboxes", "/v1/images"]) {
+      const response = await call("GET", path, { key: keys["otherAdmin"]! });
+      expect(await response.json()).toEqual({ data: [] });
+    }
+  });
+});
+
+it("lets a read key read and a write key write", async () => {
+  expect((await call("GET", `/v1/sandboxes/${sandboxId}`, { key: keys["read"]! })).status).toBe(200);
+  expect((await call("GET", `/v1/sandboxes/${sandboxId}`, { key: keys["write"]! })).status).toBe(200);
+  expect((await call("POST", "/v1/sandboxes", { key: keys["write"]!, json: {} })).status).toBe(201);
+});
+
+it("needs no key for its documentation", async () => {
+  for (const path of ["/health", "/openapi.json", "/docs"]) expect((await call("GET", path, { key: null })).status).toBe(200);
+});

@@ -1,0 +1,197 @@
+import { env } from "cloudflare:test";
+import { beforeEach, describe, expect, it } from "vitest";
+import { HostCatalog } from "../../src/catalog/hosts.ts";
+import { NameCatalog } from "../../src/catalog/names.ts";
+import type { Sandbox } from "../../src/contract/sandbox.ts";
+import { CONTROL_PLANE_AUDIENCE, parseJoinToken, signRequest } from "../../src/contract/host-token.ts";
+import { call, connectHost, HOST_ID, newKey, ORIGIN, problemOf, send } from "./client.ts";
+
+const create = async (json: object): Promise<Sandbox> => {
+  const response = await call("POST", "/v1/sandboxes", { json });
+  if (response.status !== 201) throw new Error(await response.text());
+  return response.json();
+};
+
+beforeEach(async () => {
+  await env.DB.exec("DELETE FROM hosts");
+  await connectHost();
+});
+
+describe("create", () => {
+  it("answers the sandbox, where it is, and what it will run", async () => {
+    const response = await call("POST", "/v1/sandboxes", { json: { tags: { team: "a" }, gpu: undefined } });
+    const sandbox = (await response.json()) as Sandbox;
+    expect(response.status).toBe(201);
+    expect(response.headers.get("location")).toBe(`/v1/sandboxes/${sandbox.sandbox_id}`);
+    expect(sandbox).toMatchObject({ image: "fake", backend: "docker", timeout: 300, tags: { team: "a" } });
+    const listed = (await (await call("GET", "/v1/sandboxes?tag=team=a")).json()) as { data: Sandbox[] };
+    expect(listed.data.map(({ sandbox_id }) => sandbox_id)).toEqual([sandbox.sandbox_id]);
+  });
+
+  it("refuses what no host can do, naming the field", async () => {
+    const problem = await problemOf(await call("POST", "/v1/sandboxes", { json: { gpu: "H100" } }));
+    expect(problem).toMatchObject({ status: 422, code: "unsupported_by_backend", errors: [{ path: "gpu" }] });
+    const cloudflare = await problemOf(await call("POST", "/v1/sandboxes", { json: { backend: "cloudflare" } }));
+    expect(cloudflare).toMatchObject({ status: 422, errors: [{ path: "backend" }] });
+  });
+
+  it("lets a sandbox wait while there is no host", async () => {
+    await env.DB.exec("DELETE FROM hosts");
+    const sandbox = await create({ gpu: "h100" });
+    expect(sandbox).toMatchObject({ state: "created", gpu: "H100", image: "debian:bookworm-slim" });
+    expect((await call("DELETE", `/v1/sandboxes/${sandbox.sandbox_id}`)).status).toBe(204);
+  });
+
+  it("makes one sandbox of a request that is repeated", async () => {
+    const headers = { "idempotency-key": "create-1" };
+    const [first, second] = [
+      await call("POST", "/v1/sandboxes", { json: { app_id: "once" }, headers }),
+      await call("POST", "/v1/sandboxes", { json: { app_id: "once" }, headers }),
+    ];
+    expect(await second.json()).toEqual(await first.json());
+    expect(second.headers.get("location")).toBe(first.headers.get("location"));
+    const listed = (await (await call("GET", "/v1/sandboxes?app_id=once")).json()) as { data: Sandbox[] };
+    expect(listed.data).toHaveLength(1);
+  });
+});
+
+describe("a name", () => {
+  it("is held by one live sandbox of an app, and free once that has ended", async () => {
+    const first = await create({ name: "db", app_id: "a" });
+    const problem = await problemOf(await call("POST", "/v1/sandboxes", { json: { name: "db", app_id: "a" } }));
+    expect(problem).toMatchObject({ status: 409, code: "name_taken" });
+    await create({ name: "db", app_id: "b" });
+    await create({ name: "db" });
+    expect((await call("DELETE", `/v1/sandboxes/${first.sandbox_id}`)).status).toBe(204);
+    await create({ name: "db", app_id: "a" });
+  });
+
+  it("goes to one of many who ask at once", async () => {
+    const answers = await Promise.all(Array.from({ length: 8 }, () => call("POST", "/v1/sandboxes", { json: { name: "race" } })));
+    expect(answers.map(({ status }) => status).toSorted()).toEqual([201, 409, 409, 409, 409, 409, 409, 409]);
+  });
+
+  it("is taken over from a create that died on the way, after a while", async () => {
+    const names = new NameCatalog(env.DB);
+    const name = { environment: "main", appId: undefined, name: "ghost" };
+    await names.claimName(name, "sb-gggggggggggggggggggggg", Date.now());
+    expect((await call("POST", "/v1/sandboxes", { json: { name: "ghost" } })).status).toBe(409);
+    await env.DB.exec("UPDATE sandbox_names SET claimed_at = claimed_at - 61000 WHERE name = 'ghost'");
+    await create({ name: "ghost" });
+  });
+});
+
+describe("images", () => {
+  it("are snapshots, of their own environment, that a create takes", async () => {
+    const sandbox = await create({});
+    const put = await call("PUT", `/v1/sandboxes/${sandbox.sandbox_id}/files?path=/data/a`, { body: "kept" });
+    expect(put.status).toBe(204);
+    const taken = await call("POST", `/v1/sandboxes/${sandbox.sandbox_id}/snapshot`, { json: { name: "base" } });
+    expect(taken.status).toBe(200);
+    const image = (await taken.json()) as { image_id: string };
+    expect(image).toMatchObject({ image_id: expect.stringMatching(/^im-/), sandbox_id: sandbox.sandbox_id, name: "base" });
+    expect(await (await call("GET", `/v1/images/${image.image_id}`)).json()).toEqual(image);
+    expect(await (await call("GET", "/v1/images")).json()).toEqual({ data: [image] });
+
+    const copy = await create({ image: image.image_id });
+    const read = await call("GET", `/v1/sandboxes/${copy.sandbox_id}/files?path=/data/a`);
+    expect(await read.text()).toBe("kept");
+
+    const { key } = await newKey(["write"], "stranger");
+    const stolen = await call("POST", "/v1/sandboxes", { key, json: { image: image.image_id } });
+    expect(await problemOf(stolen)).toMatchObject({ status: 404, code: "image_not_found" });
+    expect((await call("DELETE", `/v1/images/${image.image_id}`)).status).toBe(204);
+    expect((await call("DELETE", `/v1/images/${image.image_id}`)).status).toBe(404);
+  });
+
+  it("are made by a snapshot without a body", async () => {
+    const sandbox = await create({});
+    const path = `/v1/sandboxes/${sandbox.sandbox_id}/snapshot`;
+    expect((await call("POST", path)).status).toBe(200);
+    expect((await call("POST", path, { headers: { "content-type": "application/json" } })).status).toBe(200);
+  });
+});
+
+describe("files", () => {
+  it("stream in and out, whole and in ranges, with their length", async () => {
+    const { sandbox_id } = await create({});
+    const path = `/v1/sandboxes/${sandbox_id}/files?path=/data/f`;
+    const bytes = crypto.getRandomValues(new Uint8Array(60_000));
+    expect((await call("PUT", path, { body: bytes, headers: { "content-type": "application/octet-stream" } })).status).toBe(204);
+    const whole = await call("GET", path);
+    expect(whole.headers.get("content-length")).toBe("60000");
+    expect(whole.headers.get("content-type")).toBe("application/octet-stream");
+    expect(whole.headers.get("x-content-type-options")).toBe("nosniff");
+    expect(new Uint8Array(await whole.arrayBuffer())).toEqual(bytes);
+    const part = await call("GET", path, { headers: { range: "bytes=100-199" } });
+    expect(part.status).toBe(206);
+    expect(part.headers.get("content-range")).toBe("bytes 100-199/60000");
+    expect(new Uint8Array(await part.arrayBuffer())).toEqual(bytes.slice(100, 200));
+    const tail = await call("GET", path, { headers: { range: "bytes=-10" } });
+    expect(new Uint8Array(await tail.arrayBuffer())).toEqual(bytes.slice(-10));
+    const beyond = await call("GET", path, { headers: { range: "bytes=60000-" } });
+    expect(await problemOf(beyond)).toMatchObject({ status: 416 });
+  });
+
+  it("may be empty", async () => {
+    const { sandbox_id } = await create({});
+    const path = `/v1/sandboxes/${sandbox_id}/files?path=/empty`;
+    expect((await call("PUT", path)).status).toBe(204);
+    const read = await call("GET", path);
+    expect([read.status, await read.text()]).toEqual([200, ""]);
+  });
+});
+
+describe("hosts", () => {
+  it("join with a token, report under their own signature, and are gone when removed", async () => {
+    const created = await call("POST", "/v1/hosts", { json: { name: "rack-1" } });
+    expect(created.status).toBe(201);
+    const { host_id, token } = (await created.json()) as { host_id: string; token: string };
+    const { hostId, hostKey } = parseJoinToken(token)!;
+    expect(hostId).toBe(host_id);
+    const capabilities = { cpu_limit: true, memory_limit: true, gpu: true, raw_tcp: true };
+    const info = { host_id, version: "1", runtime: "docker", default_image: "d", capabilities };
+    const report = async (path = `/v1/hosts/${host_id}/report`, signed = path, body: object = info) =>
+      send(
+        new Request(ORIGIN + path, {
+          method: "POST",
+          headers: {
+            authorization: await signRequest(hostKey, CONTROL_PLANE_AUDIENCE, "POST", signed),
+            "content-type": "application/json",
+          },
+          body: JSON.stringify({ url: "http://10.0.0.1:7070", info: body, containers: [] }),
+        }),
+      );
+    const hosts = async () => ((await (await call("GET", "/v1/hosts")).json()) as { data: { host_id: string; state: string }[] }).data;
+    expect(await hosts()).toContainEqual(expect.objectContaining({ host_id, name: "rack-1", state: "waiting" }));
+    const answered = await report();
+    expect([answered.status, await answered.json()]).toEqual([200, { reap: [] }]);
+    expect(await hosts()).toContainEqual(expect.objectContaining({ host_id, name: "rack-1", state: "alive" }));
+    expect((await report(`/v1/hosts/${HOST_ID}/report`)).status).toBe(401);
+    expect((await report(`/v1/hosts/${host_id}/report`, "/v1/hosts")).status).toBe(401);
+    expect((await report(undefined, undefined, { ...info, host_id: HOST_ID })).status).toBe(400);
+    expect((await call("DELETE", `/v1/hosts/${host_id}`)).status).toBe(204);
+    expect((await report()).status).toBe(403);
+    expect((await new HostCatalog(env.DB).alive(Date.now())).map((host) => host.hostId)).toEqual([HOST_ID]);
+  });
+});
+
+describe("a host name of a tunnel", () => {
+  const get = (host: string) => send(new Request(`http://${host}/v1/sandboxes`));
+
+  it.each(["x.localhost", "80-sb-short.localhost", "0-sb-aaaaaaaaaaaaaaaaaaaaaa.localhost", "65536-sb-aaaaaaaaaaaaaaaaaaaaaa.localhost", "a.80-sb-aaaaaaaaaaaaaaaaaaaaaa.localhost", "-sb-aaaaaaaaaaaaaaaaaaaaaa.localhost"])(
+    "that is malformed leads nowhere, not to the API: %s",
+    async (host) => {
+      expect(await problemOf(await get(host))).toMatchObject({ status: 404, code: "not_found" });
+    },
+  );
+
+  it("leads to the sandbox's own object, never to the API", async () => {
+    const response = await get("8080-sb-aaaaaaaaaaaaaaaaaaaaaa.localhost:8787");
+    expect(await problemOf(response)).toMatchObject({ status: 404, code: "sandbox_not_found" });
+  });
+
+  it("is that of no other domain", async () => {
+    expect((await get("8080-sb-aaaaaaaaaaaaaaaaaaaaaa.example.com")).status).toBe(401);
+  });
+});
