@@ -21,7 +21,14 @@ import { proxyTunnel, tunnelDomain, tunnelTarget } from "./tunnel.ts";
 
 const BASE_PATH = "/v1";
 
-const WHERE = { json: "body", query: "query", param: "path", header: "header", form: "body", cookie: "cookie" } as const;
+const WHERE = {
+  json: "body",
+  query: "query",
+  param: "path",
+  header: "header",
+  form: "body",
+  cookie: "cookie",
+} as const;
 
 /** The HTTP API: `/v1`, and beside it its documentation. */
 export function createApp(): OpenAPIHono<ApiEnv> {

@@ -41,5 +41,6 @@ async function isAdminKey(env: Env, key: string): Promise<boolean> {
 /** Refuses a principal none of whose scopes holds the one needed. */
 function requireScope(principal: Principal, needed: ScopeName): void {
   const rank = Math.max(...principal.scopes.map((scope) => SCOPES.indexOf(scope)));
-  if (rank < SCOPES.indexOf(needed)) throw new ApiError("forbidden", { detail: `This needs a key with the scope \`${needed}\`.` });
+  if (rank < SCOPES.indexOf(needed))
+    throw new ApiError("forbidden", { detail: `This needs a key with the scope \`${needed}\`.` });
 }

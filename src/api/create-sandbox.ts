@@ -22,7 +22,10 @@ export async function createSandbox(env: Env, environment: string, create: Sandb
   const image = create.image ?? env.DEFAULT_IMAGE;
   const wanted = image === undefined ? create : { ...create, image };
   const alive = await new HostCatalog(env.DB).alive(Date.now());
-  const able = ableHosts(wanted, imageHostId === undefined ? alive : alive.filter(({ hostId }) => hostId === imageHostId));
+  const able = ableHosts(
+    wanted,
+    imageHostId === undefined ? alive : alive.filter(({ hostId }) => hostId === imageHostId),
+  );
   const input = {
     sandboxId: newId("sandbox"),
     environment,

@@ -3,7 +3,10 @@ import type { ApiEnv } from "./env.ts";
 
 /** `GET /docs`: the OpenAPI document as a page to read. It needs nothing but itself and /openapi.json. */
 export function docsPage(c: Context<ApiEnv>): Response {
-  c.header("content-security-policy", "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'");
+  c.header(
+    "content-security-policy",
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'",
+  );
   return c.html(PAGE);
 }
 

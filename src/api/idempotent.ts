@@ -11,9 +11,17 @@ import { openSealed, seal } from "./sealed.ts";
  *
  * Answers are kept encrypted, since some of them (a new API key) are shown only once.
  */
-export async function idempotent<Answer>(c: Context<ApiEnv>, body: unknown, run: () => Promise<Answer>): Promise<Answer> {
+export async function idempotent<Answer>(
+  c: Context<ApiEnv>,
+  request: unknown,
+  run: () => Promise<Answer>,
+): Promise<Answer> {
   const key = c.req.header("idempotency-key");
   if (key === undefined) return run();
+  if (!/^[\x21-\x7e]{1,255}$/.test(key)) {
+    const message = "must be 1 to 255 printable characters";
+    throw new ApiError("invalid_request", { errors: [{ path: "Idempotency-Key", message }] });
+  }
   const catalog = new IdempotencyCatalog(c.env.DB);
   const use = {
     environment: c.get("principal").environment,
@@ -39,7 +47,10 @@ export async function idempotent<Answer>(c: Context<ApiEnv>, body: unknown, run:
     await catalog.abandon(use);
     throw error;
   }
-  const sealed = await seal(c.env.SIGNING_SECRET, JSON.stringify(answer));
-  await catalog.complete(use, { status: 200, body: sealed }, Date.now());
+  const kept = await seal(c.env.SIGNING_SECRET, JSON.stringify(answer));
+  // What was made is made: the client hears of it even when the answer cannot be kept.
+  await catalog.complete(use, { status: 200, body: kept }, Date.now()).catch((error: unknown) => {
+    console.error(`The answer to ${use.operation} could not be kept for its idempotency key.`, error);
+  });
   return answer;
 }

@@ -28,7 +28,8 @@ export const checkJsonBody = createMiddleware<ApiEnv>(async function checkJsonBo
     c.req.raw = withoutBody(c.req.raw);
     return next();
   }
-  if (type === undefined && isEmpty) throw new ApiError("invalid_request", { detail: "The request needs a JSON body." });
+  if (type === undefined && isEmpty)
+    throw new ApiError("invalid_request", { detail: "The request needs a JSON body." });
   if (type === undefined || !JSON_TYPE.test(type)) {
     throw new ApiError("unsupported_media_type", { detail: "The body must be application/json." });
   }

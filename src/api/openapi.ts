@@ -8,7 +8,8 @@ export function openapiDocument(v1: OpenAPIHono<ApiEnv>, basePath: string) {
     info: {
       title: "Sandbar",
       version: "0.1.0",
-      description: "The Modal Sandboxes API: isolated containers that run commands, hold files, open ports and are snapshotted.",
+      description:
+        "The Modal Sandboxes API: isolated containers that run commands, hold files, open ports and are snapshotted.",
       license: { name: "Apache-2.0", url: "https://www.apache.org/licenses/LICENSE-2.0" },
     },
     servers: [{ url: basePath }],

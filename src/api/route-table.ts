@@ -40,7 +40,12 @@ export function matchRoute(v1: OpenAPIHono<ApiEnv>, basePath: string) {
   });
 }
 
-function entry(method: string, path: string, scope: ScopeName | undefined, jsonBody: TableEntry["jsonBody"]): TableEntry {
+function entry(
+  method: string,
+  path: string,
+  scope: ScopeName | undefined,
+  jsonBody: TableEntry["jsonBody"],
+): TableEntry {
   const pattern = new RegExp(`^${path.replaceAll(".", "\\.").replaceAll(/\{\w+\}/g, "[^/]+")}$`);
   return { method: method.toUpperCase(), pattern, scope, jsonBody };
 }

@@ -24,9 +24,8 @@ export function tunnelTarget(hostname: string, domain: string): TunnelTarget {
 export async function proxyTunnel(request: Request, env: Env, target: NonNullable<TunnelTarget>): Promise<Response> {
   if (target.kind === "malformed") throw new ApiError("not_found", { detail: "No sandbox has this host name." });
   const headers = new Headers(request.headers);
-  for (const name of [...headers.keys()]) {
-    if (name.startsWith("x-sandbar-")) headers.delete(name);
-  }
+  const ours = [...headers.keys()].filter((name) => name.startsWith("x-sandbar-"));
+  for (const name of ours) headers.delete(name);
   headers.set("x-sandbar-port", String(target.port));
   return openSandbox(env, target.sandboxId).fetch(new Request(request, { headers, redirect: "manual" }));
 }

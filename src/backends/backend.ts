@@ -50,7 +50,10 @@ export interface Backend {
 }
 
 /** The fields of a create that this backend cannot honour, each with the reason. */
-export function unsupportedFields(create: SandboxCreate, capabilities: Capabilities): { path: string; message: string }[] {
+export function unsupportedFields(
+  create: SandboxCreate,
+  capabilities: Capabilities,
+): { path: string; message: string }[] {
   const errors: { path: string; message: string }[] = [];
   const refuse = (path: keyof SandboxCreate, message: string) => {
     if (create[path] !== undefined) errors.push({ path, message });
@@ -58,7 +61,8 @@ export function unsupportedFields(create: SandboxCreate, capabilities: Capabilit
   if (!capabilities.cpu_limit) refuse("cpu", "this host cannot limit cpu");
   if (!capabilities.memory_limit) refuse("memory", "this host cannot limit memory");
   if (!capabilities.gpu) refuse("gpu", "this host has no GPU");
-  if (!capabilities.raw_tcp && create.unencrypted_ports?.length) refuse("unencrypted_ports", "this host publishes no raw TCP ports");
+  if (!capabilities.raw_tcp && create.unencrypted_ports?.length)
+    refuse("unencrypted_ports", "this host publishes no raw TCP ports");
   const image = create.image;
   if (capabilities.images && image !== undefined && !image.startsWith("im-") && !capabilities.images.includes(image)) {
     refuse("image", `this host runs ${capabilities.images.join(", ")} and snapshots of it, nothing else`);

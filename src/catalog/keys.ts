@@ -54,7 +54,10 @@ export class KeyCatalog {
   async revoke(environment: string | undefined, keyId: string, now: number): Promise<boolean> {
     const isKey = and(inEnvironment(environment), eq(apiKeys.keyId, keyId));
     const [, found] = await this.#db.batch([
-      this.#db.update(apiKeys).set({ revokedAt: now }).where(and(isKey, isNull(apiKeys.revokedAt))),
+      this.#db
+        .update(apiKeys)
+        .set({ revokedAt: now })
+        .where(and(isKey, isNull(apiKeys.revokedAt))),
       this.#db.select({ keyId: apiKeys.keyId }).from(apiKeys).where(isKey),
     ]);
     return found.length > 0;

@@ -61,7 +61,11 @@ export class SandboxCatalog {
       this.#db
         .insert(sandboxes)
         .values(values)
-        .onConflictDoUpdate({ target: sandboxes.sandboxId, set: values, setWhere: sql`excluded.version > sandboxes.version` }),
+        .onConflictDoUpdate({
+          target: sandboxes.sandboxId,
+          set: values,
+          setWhere: sql`excluded.version > sandboxes.version`,
+        }),
       this.#db
         .delete(sandboxTags)
         .where(
@@ -86,7 +90,12 @@ export class SandboxCatalog {
       .where(keyset.after(page.cursor, ...this.#conditions(filter)))
       .orderBy(...keyset.order)
       .limit(page.limit + 1);
-    return keyset.page(rows, page.limit, (row) => row, (row) => row.doc);
+    return keyset.page(
+      rows,
+      page.limit,
+      (row) => row,
+      (row) => row.doc,
+    );
   }
 
   /** The sandboxes that should be running on a host. */

@@ -27,9 +27,13 @@ export const CommandSchema = z
   );
 
 export const EnvSchema = z
-  .record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/, "must be a variable name: letters, digits and _"), OsStringSchema)
+  .record(
+    z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/, "must be a variable name: letters, digits and _"),
+    OsStringSchema,
+  )
   .refine(
-    (env) => Object.entries(env).reduce((sum, [key, value]) => sum + key.length + byteLength(value) + 2, 0) <= MAX_ENV_BYTES,
+    (env) =>
+      Object.entries(env).reduce((sum, [key, value]) => sum + key.length + byteLength(value) + 2, 0) <= MAX_ENV_BYTES,
     `must not be longer than ${MAX_ENV_BYTES} bytes in all`,
   );
 
@@ -46,7 +50,10 @@ const MAX_TAGS = 50;
 const MAX_TAG_CHARACTERS = 128;
 const TagTextSchema = z.string().max(MAX_TAG_CHARACTERS);
 export const TagsSchema = z
-  .record(TagTextSchema.min(1).refine((key) => !key.includes("="), "a tag's key must not hold `=`"), TagTextSchema)
+  .record(
+    TagTextSchema.min(1).refine((key) => !key.includes("="), "a tag's key must not hold `=`"),
+    TagTextSchema,
+  )
   .refine((tags) => Object.keys(tags).length <= MAX_TAGS, `must not hold more than ${MAX_TAGS} tags`);
 
 export const NameSchema = z.string().regex(/^[A-Za-z0-9._-]{1,64}$/, "must be 1 to 64 of A-Z a-z 0-9 . _ -");

@@ -16,13 +16,20 @@ export const CONTROL_PLANE_AUDIENCE = "sandbar-control-plane";
 const encoder = new TextEncoder();
 
 const base64url = (bytes: Uint8Array) =>
-  btoa(String.fromCharCode(...bytes)).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
+  btoa(String.fromCharCode(...bytes))
+    .replaceAll("+", "-")
+    .replaceAll("/", "_")
+    .replaceAll("=", "");
 
 /** The key of one host: HMAC-SHA-256 of its id under the signing secret, base64url. */
 export async function deriveHostKey(signingSecret: string, hostId: string): Promise<string> {
-  const key = await crypto.subtle.importKey("raw", encoder.encode(signingSecret), { name: "HMAC", hash: "SHA-256" }, false, [
-    "sign",
-  ]);
+  const key = await crypto.subtle.importKey(
+    "raw",
+    encoder.encode(signingSecret),
+    { name: "HMAC", hash: "SHA-256" },
+    false,
+    ["sign"],
+  );
   return base64url(new Uint8Array(await crypto.subtle.sign("HMAC", key, encoder.encode(`sandbar-host:${hostId}`))));
 }
 

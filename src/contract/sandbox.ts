@@ -27,13 +27,19 @@ const GPU_TYPES =
 const GpuSchema = z
   .string()
   .transform((gpu) => gpu.toUpperCase())
-  .refine((gpu) => gpu.split(",").every((one) => GPU_TYPES.test(one.trim())), "must be TYPE[:1-8], or such a list by commas")
+  .refine(
+    (gpu) => gpu.split(",").every((one) => GPU_TYPES.test(one.trim())),
+    "must be TYPE[:1-8], or such a list by commas",
+  )
   .meta({ type: "string" });
 
 /** True when the sandbox is ready: the TCP port accepts a connection, or the command exits with 0. */
 export const ReadinessProbeSchema = z.union([
   z.strictObject({ tcp: z.strictObject({ port: PortSchema }), interval_ms: z.int().min(10).max(60_000).default(100) }),
-  z.strictObject({ exec: z.strictObject({ command: CommandSchema }), interval_ms: z.int().min(10).max(60_000).default(100) }),
+  z.strictObject({
+    exec: z.strictObject({ command: CommandSchema }),
+    interval_ms: z.int().min(10).max(60_000).default(100),
+  }),
 ]);
 export type ReadinessProbe = z.infer<typeof ReadinessProbeSchema>;
 
@@ -73,10 +79,10 @@ export const SandboxCreateSchema = z
     readiness_probe: ReadinessProbeSchema.optional(),
     backend: z.enum(BACKENDS).optional(),
   })
-  .refine(
-    (create) => !create.encrypted_ports?.some((port) => create.unencrypted_ports?.includes(port)),
-    { path: ["unencrypted_ports"], message: "must not name a port of encrypted_ports" },
-  )
+  .refine((create) => !create.encrypted_ports?.some((port) => create.unencrypted_ports?.includes(port)), {
+    path: ["unencrypted_ports"],
+    message: "must not name a port of encrypted_ports",
+  })
   .meta({ id: "SandboxCreate" });
 export type SandboxCreate = z.infer<typeof SandboxCreateSchema>;
 
@@ -122,9 +128,7 @@ export function isLive(state: SandboxState): boolean {
 export const SnapshotRequestSchema = z.strictObject({ name: NameSchema.optional() });
 
 /** How one port of a sandbox is reached. */
-export const TunnelSchema = z
-  .object({ host: z.string(), port: PortSchema, url: z.url() })
-  .meta({ id: "Tunnel" });
+export const TunnelSchema = z.object({ host: z.string(), port: PortSchema, url: z.url() }).meta({ id: "Tunnel" });
 export type Tunnel = z.infer<typeof TunnelSchema>;
 
 export const TunnelsSchema = z.record(z.string(), TunnelSchema);

@@ -1,6 +1,8 @@
 import { execFileSync, spawn } from "node:child_process";
+import { createHash } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
 import { createServer } from "node:net";
+import { homedir } from "node:os";
 import { join, resolve } from "node:path";
 import { deriveHostKey, formatJoinToken } from "../contract/host-token.ts";
 import { loadState, migrationsFingerprint, writeAtomically, type DevState } from "./state.ts";
@@ -22,7 +24,7 @@ const READY_TIMEOUT_MS = 120_000;
 async function main(): Promise<void> {
   const port = await choosePort(process.env["PORT"]);
   const directory = resolve(process.env["SANDBAR_STATE"] ?? join(REPOSITORY, ".sandbar", String(port)));
-  const state = loadState(directory, process.env["DEV_KEY"]);
+  const state = loadState(directory, process.env["DEV_KEY"], await choosePort("0"));
   const url = `http://127.0.0.1:${port}`;
   migrate(directory);
   const worker = new SupervisedProcess(workerService(directory, port, state), giveUp);
@@ -89,7 +91,9 @@ function workerService(directory: string, port: number, state: DevState) {
 async function hostService(directory: string, url: string, state: DevState) {
   const token = formatJoinToken(state.hostId, await deriveHostKey(state.signingSecret, state.hostId));
   const args = [join(REPOSITORY, "src/host/cli.ts"), "host", "--control-plane", url];
-  args.push("--listen", "127.0.0.1:0", "--data-dir", join(directory, "host"), "--ephemeral");
+  // Another program may have taken the port since the last run.
+  const port = await choosePort(String(state.hostPort)).catch(() => choosePort("0"));
+  args.push("--listen", `127.0.0.1:${port}`, "--data-dir", hostDataDirectory(directory), "--ephemeral");
   args.push("--runtime", process.env["SANDBAR_RUNTIME"] ?? "auto");
   return {
     name: "The host",
@@ -102,6 +106,16 @@ async function hostService(directory: string, url: string, state: DevState) {
     },
     stopMs: 30_000,
   };
+}
+
+/**
+ * The host's own directory. Mount options and socket names leave it few characters, so that a deep or
+ * unusual path gets one in the home directory instead.
+ */
+function hostDataDirectory(directory: string): string {
+  const inside = join(directory, "host");
+  if (/^[A-Za-z0-9/._-]{1,55}$/.test(inside)) return inside;
+  return join(homedir(), `.sandbar-${createHash("sha256").update(inside).digest("hex").slice(0, 12)}`);
 }
 
 /** Brings the local database up to date; nothing to do is found out without starting anything. */
@@ -137,7 +151,8 @@ async function untilReady(url: string, key: string): Promise<string> {
 
 function choosePort(wanted: string | undefined): Promise<number> {
   const port = Number(wanted ?? 8787);
-  if (!Number.isInteger(port) || port < 0 || port > 65_535) throw new Error(`PORT must be a port number, not ${wanted}.`);
+  if (!Number.isInteger(port) || port < 0 || port > 65_535)
+    throw new Error(`PORT must be a port number, not ${wanted}.`);
   return new Promise((done, fail) => {
     const server = createServer();
     server.once("error", () => fail(new Error(`Port ${port} is taken. Choose another: PORT=8790 npm start`)));

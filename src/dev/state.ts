@@ -8,12 +8,14 @@ export interface DevState {
   devKey: string;
   signingSecret: string;
   hostId: string;
+  /** Where the host listens: the same from run to run, so that a restart is no move. */
+  hostPort: number;
 }
 
 const MIN_KEY_LENGTH = 16;
 
 /** Reads the instance's state, or makes it; `DEV_KEY` wins over the key of the last run. */
-export function loadState(directory: string, devKey: string | undefined): DevState {
+export function loadState(directory: string, devKey: string | undefined, freePort: number): DevState {
   if (devKey !== undefined && devKey.length < MIN_KEY_LENGTH) {
     throw new Error(`DEV_KEY must have ${MIN_KEY_LENGTH} characters or more.`);
   }
@@ -25,6 +27,7 @@ export function loadState(directory: string, devKey: string | undefined): DevSta
     devKey: devKey ?? before.devKey ?? `sk-${randomBytes(24).toString("hex")}`,
     signingSecret: before.signingSecret ?? randomBytes(32).toString("hex"),
     hostId: before.hostId ?? newId("host"),
+    hostPort: before.hostPort ?? freePort,
   };
   writeAtomically(file, JSON.stringify(state, null, 2));
   return state;
@@ -39,7 +42,9 @@ export function writeAtomically(file: string, text: string): void {
 /** Changes when a migration is added: tells whether the local database is up to date. */
 export function migrationsFingerprint(directory: string): string {
   const hash = createHash("sha256");
-  for (const name of readdirSync(directory).filter((name) => name.endsWith(".sql")).sort()) {
+  for (const name of readdirSync(directory)
+    .filter((name) => name.endsWith(".sql"))
+    .sort()) {
     hash.update(name).update(readFileSync(join(directory, name)));
   }
   return hash.digest("hex");

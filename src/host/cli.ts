@@ -29,8 +29,12 @@ async function main(): Promise<void> {
 async function runHost(args: HostArguments): Promise<void> {
   // Asked to end while it still starts, it ends once it can do so in order.
   const asked = Promise.withResolvers<void>();
-  for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(signal, () => asked.resolve());
-  if (args.isEphemeral) onParentGone(() => asked.resolve());
+  for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => asked.resolve());
+  if (args.isEphemeral) {
+    // Its terminal closes. A lasting one may run under nohup.
+    process.on("SIGHUP", () => asked.resolve());
+    onParentGone(() => asked.resolve());
+  }
 
   mkdirSync(args.dataDir, { recursive: true, mode: 0o700 });
   const unlock = lockDataDir(args.dataDir);

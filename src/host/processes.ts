@@ -165,16 +165,13 @@ export class ProcessTable {
   async #statusAfter(process: Process, waitMs: number, signal?: AbortSignal): Promise<ProcessStatus> {
     if (waitMs <= 0) return toStatus(process);
     if (process.returncode === null) {
-      await new Promise<void>((resolve) => {
-        const timer = setTimeout(done, waitMs);
-        function done() {
-          clearTimeout(timer);
-          signal?.removeEventListener("abort", done);
-          resolve();
-        }
-        signal?.addEventListener("abort", done);
-        void process.ended.promise.then(done);
-      });
+      const over = Promise.withResolvers<void>();
+      const giveUp = () => over.resolve();
+      const timer = setTimeout(giveUp, waitMs);
+      signal?.addEventListener("abort", giveUp);
+      await Promise.race([process.ended.promise, over.promise]);
+      signal?.removeEventListener("abort", giveUp);
+      clearTimeout(timer);
     }
     const stdout = process.stdout.first();
     const stderr = process.stderr.first();

@@ -139,7 +139,7 @@ async function ask(
       path,
       headers: [...headers, ...added],
       setHost: false,
-      agent: false,
+      // Counts only without an agent, also without `agent: false`.
       createConnection: () => socket,
     });
     // Small answers to small questions should not wait for more.

@@ -10,6 +10,8 @@ import { findRoute } from "./server/router.ts";
 /** Longer than the pauses of the Worker, so that it finds its connections open. */
 const KEEP_ALIVE_MS = 75_000;
 const HEADERS_TIMEOUT_MS = 15_000;
+/** How long the rest of a refused upload is read. */
+const DISCARD_TIMEOUT_MS = 5_000;
 const PROXY_PATH = /^\/v1\/sandboxes\/([^/]+)\/ports\/(\d+)\/proxy$/;
 
 export interface HostServerOptions extends HostContext {
@@ -46,7 +48,9 @@ export function createHostServer(options: HostServerOptions): Server {
       sandboxId = args[0];
       await handler({ host: options, request, response, query, signal: abort.signal }, ...args);
     } catch (error) {
-      if (!abort.signal.aborted) sendError(response, endedInstead(options, sandboxId, error));
+      if (abort.signal.aborted) return;
+      sendError(response, endedInstead(options, sandboxId, error));
+      if (!request.complete) discardBody(request);
     }
   };
 
@@ -87,6 +91,13 @@ function splitTarget(target: string): { path: string; query: URLSearchParams } {
   return at < 0
     ? { path: target, query: new URLSearchParams() }
     : { path: target.slice(0, at), query: new URLSearchParams(target.slice(at + 1)) };
+}
+
+/** Reads on for a while without looking, so that a client still sending hears the answer before the connection ends. */
+function discardBody(request: IncomingMessage): void {
+  request.on("error", () => {}).resume();
+  const cut = setTimeout(() => request.destroy(), DISCARD_TIMEOUT_MS);
+  request.once("close", () => clearTimeout(cut));
 }
 
 /** What fails because the container has ended meanwhile says so, and not how it failed. */

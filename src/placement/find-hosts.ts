@@ -22,3 +22,9 @@ export async function findHosts(db: D1Database, record: SandboxRecord): Promise<
   );
   return loads.toSorted((a, b) => a.load - b.load).map(({ hostId, url }) => ({ hostId, url }));
 }
+
+/** Where a host is reached now; undefined when it is not connected. */
+export async function locateHost(db: D1Database, hostId: string): Promise<Placement | undefined> {
+  const host = (await new HostCatalog(db).alive(Date.now())).find((alive) => alive.hostId === hostId);
+  return host && { hostId, url: host.url };
+}

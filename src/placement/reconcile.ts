@@ -45,7 +45,8 @@ export async function reconcile(
   for (let at = 0; at < work.length; at += MAX_CONCURRENT) {
     const results = await Promise.allSettled(work.slice(at, at + MAX_CONCURRENT).map((run) => run()));
     for (const result of results) {
-      if (result.status === "rejected") console.error("A sandbox could not be reconciled; it is tried again.", result.reason);
+      if (result.status === "rejected")
+        console.error("A sandbox could not be reconciled; it is tried again.", result.reason);
     }
   }
   return { reap };

@@ -90,7 +90,8 @@ export class Lifecycle {
       if (!isLive(record.state)) throw endedError(record);
       if (hasStarted(record.state)) return open(record);
       const left = giveUpAt - this.#now();
-      if (left <= 0) throw new ApiError("start_timeout", { detail: "The sandbox is still being started.", retryAfter: 5 });
+      if (left <= 0)
+        throw new ApiError("start_timeout", { detail: "The sandbox is still being started.", retryAfter: 5 });
       await this.#nextChange(left);
     }
   }

@@ -17,7 +17,12 @@ export class Outbox {
   #flushing: Promise<void> | undefined;
   #retryMs = FIRST_RETRY_MS;
 
-  constructor(lifecycle: Lifecycle, timers: Timers, publish: (record: SandboxRecord) => Promise<void>, now: () => number) {
+  constructor(
+    lifecycle: Lifecycle,
+    timers: Timers,
+    publish: (record: SandboxRecord) => Promise<void>,
+    now: () => number,
+  ) {
     this.#lifecycle = lifecycle;
     this.#timers = timers;
     this.#publish = publish;

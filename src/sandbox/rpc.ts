@@ -56,7 +56,12 @@ export interface SandboxRpc {
   listProcesses(scope: Scope): Promise<ContainerProcess[]>;
   signal(scope: Scope, processId: string, signal: SignalName): Promise<void>;
   readFile(scope: Scope, path: string, range?: ByteRange): Promise<FileAnswer>;
-  writeFile(scope: Scope, path: string, body: ReadableStream<Uint8Array>, options: { size?: number; mode?: string }): Promise<void>;
+  writeFile(
+    scope: Scope,
+    path: string,
+    body: ReadableStream<Uint8Array>,
+    options: { size?: number; mode?: string },
+  ): Promise<void>;
   snapshot(scope: Scope, imageId: string): Promise<SnapshotAnswer>;
   tunnels(scope: Scope, origin: TunnelOrigin): Promise<Record<string, Tunnel>>;
 }

@@ -4,7 +4,7 @@ import { backendOpener, type OpenBackend } from "../backends/index.ts";
 import { ApiError, hasCode } from "../contract/errors.ts";
 import type { ContainerProcess, ExecRequest, SignalName } from "../contract/process.ts";
 import { isLive, type Sandbox as SandboxDocument, type Tunnel } from "../contract/sandbox.ts";
-import { findHosts } from "../placement/find-hosts.ts";
+import { findHosts, locateHost } from "../placement/find-hosts.ts";
 import { publishSandbox } from "../placement/publish.ts";
 import { Cleanup } from "./cleanup.ts";
 import { describeProcess, describeSandbox } from "./describe.ts";
@@ -194,6 +194,7 @@ export class Sandbox<Env extends SandboxEnv = SandboxEnv> extends DurableObject<
   async reconcile(): Promise<void> {
     const record = this.#store.record;
     if (!record) return;
+    await this.#locateHost();
     if (!isLive(record.state)) this.ctx.waitUntil(this.#outbox.flush());
     else if (record.startedAt === undefined) this.ctx.waitUntil(this.#starter.start());
     else await this.#watch.check();
@@ -212,6 +213,8 @@ export class Sandbox<Env extends SandboxEnv = SandboxEnv> extends DurableObject<
   }
 
   async #fire(timer: Timer): Promise<void> {
+    // A host may have come back at another address since the object last spoke to it.
+    if (timer === "idle" || timer === "cleanup") await this.#locateHost();
     switch (timer) {
       case "start":
         // Not waited for: a start may take minutes, and other timers must fire meanwhile.
@@ -246,9 +249,17 @@ export class Sandbox<Env extends SandboxEnv = SandboxEnv> extends DurableObject<
   }
 
   #open(record: SandboxRecord): Backend {
-    if (!record.placement) throw new ApiError("backend_unavailable", { detail: "The sandbox is on no host.", retryAfter: 1 });
+    if (!record.placement)
+      throw new ApiError("backend_unavailable", { detail: "The sandbox is on no host.", retryAfter: 1 });
     this.#openBackend ??= this.backends();
     return this.#openBackend(record.sandboxId, record.placement);
+  }
+
+  /** Looks up where the sandbox's host is now. */
+  async #locateHost(): Promise<void> {
+    const before = this.#record().placement;
+    const now = before && (await locateHost(this.env.DB, before.hostId));
+    if (now && now.url !== before.url) this.#lifecycle.update({ placement: now }, false);
   }
 
   #running(): Promise<Backend> {
@@ -262,6 +273,7 @@ export class Sandbox<Env extends SandboxEnv = SandboxEnv> extends DurableObject<
     try {
       return await run();
     } catch (error) {
+      if (hasCode(error, "backend_unavailable")) await this.#locateHost().catch(() => undefined);
       if (hasCode(error, "sandbox_ended")) {
         await this.#watch.check().catch(() => undefined);
         const record = this.#record();

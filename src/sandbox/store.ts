@@ -102,7 +102,9 @@ export class SandboxStore {
   }
 
   process(processId: string): ProcessRecord | undefined {
-    const row = this.#sql.exec<{ record: string }>("SELECT record FROM processes WHERE process_id = ?", processId).next().value;
+    const row = this.#sql
+      .exec<{ record: string }>("SELECT record FROM processes WHERE process_id = ?", processId)
+      .next().value;
     return row && (JSON.parse(row.record) as ProcessRecord);
   }
 

@@ -29,7 +29,9 @@ export class Timers {
   }
 
   dueAt(name: Timer): number | undefined {
-    const row = this.#storage.sql.exec<{ due_at: number }>("SELECT due_at FROM timers WHERE name = ?", name).next().value;
+    const row = this.#storage.sql
+      .exec<{ due_at: number }>("SELECT due_at FROM timers WHERE name = ?", name)
+      .next().value;
     return row?.due_at;
   }
 

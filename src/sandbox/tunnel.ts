@@ -12,7 +12,9 @@ export async function forwardToPort(
 ): Promise<Response> {
   const port = Number(request.headers.get("x-sandbar-port"));
   if (!record.create.encrypted_ports?.includes(port)) {
-    throw new ApiError("not_found", { detail: `The sandbox has no tunnel to port ${port}: it is not in encrypted_ports.` });
+    throw new ApiError("not_found", {
+      detail: `The sandbox has no tunnel to port ${port}: it is not in encrypted_ports.`,
+    });
   }
   if (!isLive(record.state)) throw endedError(record);
   const headers = new Headers(request.headers);

@@ -8,7 +8,11 @@ export function tunnelsOf(record: SandboxRecord, origin: TunnelOrigin): Record<s
   for (const port of record.create.encrypted_ports ?? []) {
     const host = `${port}-${record.sandboxId}.${origin.domain}`;
     const isDefaultPort = origin.port === (origin.protocol === "https:" ? 443 : 80);
-    tunnels[port] = { host, port: origin.port, url: `${origin.protocol}//${host}${isDefaultPort ? "" : `:${origin.port}`}` };
+    tunnels[port] = {
+      host,
+      port: origin.port,
+      url: `${origin.protocol}//${host}${isDefaultPort ? "" : `:${origin.port}`}`,
+    };
   }
   const rawHost = record.placement && new URL(record.placement.url).hostname;
   for (const [port, published] of Object.entries(record.publishedPorts)) {

@@ -12,7 +12,8 @@ export interface BackendUnderTest {
 }
 
 const text = (base64: string | undefined) => new TextDecoder().decode(bytes(base64));
-const bytes = (base64: string | undefined) => Uint8Array.from(atob(base64 ?? ""), (character) => character.charCodeAt(0));
+const bytes = (base64: string | undefined) =>
+  Uint8Array.from(atob(base64 ?? ""), (character) => character.charCodeAt(0));
 const stream = (content: string | Uint8Array<ArrayBuffer>) => new Response(content).body!;
 const codeOf = (call: Promise<unknown>) =>
   call.then(
@@ -78,7 +79,7 @@ export function describeBackend(under: BackendUnderTest): void {
       const binary = Uint8Array.from({ length: 4096 }, (_, index) => index % 256);
       const echoed = await exec(backend, ["cat"], { stdin: btoa(String.fromCharCode(...binary)) });
       expect(bytes(echoed.output?.stdout)).toEqual(binary);
-      const env = { VALUE: "it's \"quoted\"" };
+      const env = { VALUE: 'it\'s "quoted"' };
       expect(text((await exec(backend, ["printenv", "VALUE"], { env })).output?.stdout)).toBe(`${env.VALUE}\n`);
       expect(text((await exec(backend, ["printenv", "FROM_START"])).output?.stdout)).toBe("start\n");
       expect(text((await exec(backend, ["pwd"], { workdir: "/tmp" })).output?.stdout)).toBe("/tmp\n");
@@ -89,7 +90,10 @@ export function describeBackend(under: BackendUnderTest): void {
     });
 
     it("kills the process when its time is up", async () => {
-      expect(await exec(backend, ["sleep", "60"], { timeout_ms: 200 })).toMatchObject({ returncode: 137, timed_out: true });
+      expect(await exec(backend, ["sleep", "60"], { timeout_ms: 200 })).toMatchObject({
+        returncode: 137,
+        timed_out: true,
+      });
     });
 
     it("starts a process of the same id once", async () => {
@@ -134,7 +138,9 @@ export function describeBackend(under: BackendUnderTest): void {
       await backend.writeFile("/tmp/short", stream("much longer"), {});
       await backend.writeFile("/tmp/short", stream("x"), {});
       expect(await new Response((await backend.readFile("/tmp/short")).body).text()).toBe("x");
-      await backend.writeFile("/tmp/short", new ReadableStream({ start: (controller) => controller.close() }), { size: 0 });
+      await backend.writeFile("/tmp/short", new ReadableStream({ start: (controller) => controller.close() }), {
+        size: 0,
+      });
       expect((await backend.readFile("/tmp/short")).size).toBe(0);
     });
 

@@ -22,8 +22,13 @@ describe.each(RUNTIMES)("crashes on the %s runtime", (runtime) => {
     expect(await runningContainers(instance)).toEqual([]);
     expect(processesNaming(instance.stateDirectory)).toEqual([]);
     await instance.start();
-    expect(await instance.until(sandboxId, ["terminated"], TRUE_AGAIN_MS)).toMatchObject({ finish_reason: "host_lost" });
-    const { data } = await instance.call<{ data: { sandbox_id: string; state: string }[] }>("GET", "/sandboxes?tag=kept=yes");
+    expect(await instance.until(sandboxId, ["terminated"], TRUE_AGAIN_MS)).toMatchObject({
+      finish_reason: "host_lost",
+    });
+    const { data } = await instance.call<{ data: { sandbox_id: string; state: string }[] }>(
+      "GET",
+      "/sandboxes?tag=kept=yes",
+    );
     await expect.poll(() => data.map((sandbox) => sandbox.sandbox_id)).toEqual([sandboxId]);
   });
 
@@ -34,7 +39,10 @@ describe.each(RUNTIMES)("crashes on the %s runtime", (runtime) => {
     await instance.kill();
     await instance.start();
     await expect
-      .poll(async () => [(await instance.sandbox(sandboxId)).state, await runningContainers(instance)], { timeout: TRUE_AGAIN_MS, interval: 250 })
+      .poll(async () => [(await instance.sandbox(sandboxId)).state, await runningContainers(instance)], {
+        timeout: TRUE_AGAIN_MS,
+        interval: 250,
+      })
       .toEqual(["terminated", []]);
   });
 
@@ -43,7 +51,8 @@ describe.each(RUNTIMES)("crashes on the %s runtime", (runtime) => {
     const sandboxId = await instance.create({ timeout: 600 });
     await instance.until(sandboxId, ["ready"]);
     await instance.exec(sandboxId, ["sh", "-c", "echo still here > /tmp/mark"]);
-    for (const pid of pidsOf(`workerd.*${instance.stateDirectory}|wrangler.*${instance.stateDirectory}`)) process.kill(pid, "SIGKILL");
+    for (const pid of pidsOf(`workerd.*${instance.stateDirectory}|wrangler.*${instance.stateDirectory}`))
+      process.kill(pid, "SIGKILL");
     await untilAnswers(instance);
     expect(await instance.exec(sandboxId, ["cat", "/tmp/mark"])).toMatchObject({ stdout: "still here\n" });
     expect(await runningContainers(instance)).toEqual([sandboxId]);
@@ -128,6 +137,6 @@ async function killContainer(instance: Instance, sandboxId: string): Promise<voi
     await new Docker().getContainer(container!.Id).kill({ signal: "SIGKILL" });
     return;
   }
-  const state = JSON.parse(readFileSync(`${instance.stateDirectory}/host/sandboxes/${sandboxId}/state.json`, "utf8")) as Record<string, unknown>;
-  process.kill(Number(state["pid"]), "SIGKILL");
+  const stat = readFileSync(`${instance.stateDirectory}/host/sandboxes/${sandboxId}/init.stat`, "utf8");
+  process.kill(Number.parseInt(stat, 10), "SIGKILL");
 }

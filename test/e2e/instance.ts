@@ -126,7 +126,8 @@ export class Instance {
     for (;;) {
       const sandbox = await this.sandbox(sandboxId).catch(() => undefined);
       if (sandbox && states.includes(sandbox.state)) return sandbox;
-      if (Date.now() > giveUpAt) throw new Error(`never ${states.join(" or ")}: ${JSON.stringify(sandbox)}\n${this.#output}`);
+      if (Date.now() > giveUpAt)
+        throw new Error(`never ${states.join(" or ")}: ${JSON.stringify(sandbox)}\n${this.#output}`);
       await sleep(100);
     }
   }

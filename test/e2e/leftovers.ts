@@ -5,12 +5,20 @@ import type { Instance } from "./instance.ts";
 
 /** Sandbox ids that still have something running on this machine for that instance. */
 export async function runningContainers(instance: Instance): Promise<string[]> {
-  const hostId = (JSON.parse(readFileSync(`${instance.stateDirectory}/state.json`, "utf8")) as { hostId: string }).hostId;
+  const hostId = (JSON.parse(readFileSync(`${instance.stateDirectory}/state.json`, "utf8")) as { hostId: string })
+    .hostId;
   if (instance.runtime === "docker") {
-    const containers = await new Docker().listContainers({ all: true, filters: { label: [`dev.sandbar.host=${hostId}`] } });
+    const containers = await new Docker().listContainers({
+      all: true,
+      filters: { label: [`dev.sandbar.host=${hostId}`] },
+    });
     return containers.map((container) => container.Labels["dev.sandbar.sandbox"]!);
   }
-  return [...new Set(processesNaming(`${instance.stateDirectory}/host`).flatMap((line) => line.match(/sb-[a-z0-9]{22}/g) ?? []))];
+  return [
+    ...new Set(
+      processesNaming(`${instance.stateDirectory}/host`).flatMap((line) => line.match(/sb-[a-z0-9]{22}/g) ?? []),
+    ),
+  ];
 }
 
 /** The command lines of processes that name this text. */

@@ -1,6 +1,12 @@
 import type { Backend, ByteRange, FileContent, StartOutcome } from "../../src/backends/backend.ts";
 import { ApiError } from "../../src/contract/errors.ts";
-import type { ContainerExit, ContainerStatus, ExecSpec, ProcessStatus, StartSpec } from "../../src/contract/host-protocol.ts";
+import type {
+  ContainerExit,
+  ContainerStatus,
+  ExecSpec,
+  ProcessStatus,
+  StartSpec,
+} from "../../src/contract/host-protocol.ts";
 import { MAX_INLINE_OUTPUT_BYTES, SIGNALS, type OutputStream, type SignalName } from "../../src/contract/process.ts";
 import { runProgram, type FakeProgram } from "./fake-programs.ts";
 
@@ -68,8 +74,11 @@ class FakeBackend implements Backend {
     await until(() => !this.#host.holdsStarts);
     this.#host.heldStarts -= 1;
     const existing = this.#host.containers.get(this.#sandboxId);
-    if (existing?.spec.generation === spec.generation) return { kind: "adopted", publishedPorts: publish(existing.spec) };
-    let files = new Map<string, FakeFile>([["/etc/os-release", { bytes: new TextEncoder().encode("ID=fake\n"), mode: "644" }]]);
+    if (existing?.spec.generation === spec.generation)
+      return { kind: "adopted", publishedPorts: publish(existing.spec) };
+    let files = new Map<string, FakeFile>([
+      ["/etc/os-release", { bytes: new TextEncoder().encode("ID=fake\n"), mode: "644" }],
+    ]);
     if (spec.image.startsWith("im-")) {
       const image = this.#host.images.get(spec.image);
       if (!image) return { kind: "failed", error: `There is no image ${spec.image} on this host.` };
@@ -77,8 +86,15 @@ class FakeBackend implements Backend {
     } else if (spec.image.includes("missing")) {
       return { kind: "failed", error: `The image ${spec.image} cannot be pulled.` };
     }
-    if (spec.entrypoint?.[0]?.includes("nope")) return { kind: "failed", error: `${spec.entrypoint[0]}: no such program.` };
-    this.#host.containers.set(this.#sandboxId, { spec, files, processes: new Map(), exit: undefined, lastActiveAt: Date.now() });
+    if (spec.entrypoint?.[0]?.includes("nope"))
+      return { kind: "failed", error: `${spec.entrypoint[0]}: no such program.` };
+    this.#host.containers.set(this.#sandboxId, {
+      spec,
+      files,
+      processes: new Map(),
+      exit: undefined,
+      lastActiveAt: Date.now(),
+    });
     this.#host.launches.set(this.#sandboxId, (this.#host.launches.get(this.#sandboxId) ?? 0) + 1);
     return { kind: "launched", publishedPorts: publish(spec) };
   }
@@ -168,7 +184,11 @@ class FakeBackend implements Backend {
     return { body: streamOf(file.bytes.slice(first, last + 1)), size, range: { first, last } };
   }
 
-  async writeFile(path: string, body: ReadableStream<Uint8Array>, options: { size?: number; mode?: string }): Promise<void> {
+  async writeFile(
+    path: string,
+    body: ReadableStream<Uint8Array>,
+    options: { size?: number; mode?: string },
+  ): Promise<void> {
     const { files } = this.#running();
     if (isDirectory(files, path) || path.endsWith("/")) throw new ApiError("is_a_directory");
     if (hasFileAbove(files, path)) throw new ApiError("not_a_directory");
@@ -191,7 +211,9 @@ class FakeBackend implements Backend {
 
   async connect(port: number, request: Request): Promise<Response> {
     if (!this.#listens(port)) throw new ApiError("port_unreachable");
-    return new Response(`${request.method} ${new URL(request.url).pathname}`, { headers: { "x-fake-port": String(port) } });
+    return new Response(`${request.method} ${new URL(request.url).pathname}`, {
+      headers: { "x-fake-port": String(port) },
+    });
   }
 
   /** A fake server listens where a process `serve PORT` runs. */
@@ -202,7 +224,8 @@ class FakeBackend implements Backend {
   }
 
   #answer(): void {
-    if (this.#host.isDown) throw new ApiError("backend_unavailable", { detail: "The fake host is down.", retryAfter: 1 });
+    if (this.#host.isDown)
+      throw new ApiError("backend_unavailable", { detail: "The fake host is down.", retryAfter: 1 });
   }
 
   #running(): FakeContainer {

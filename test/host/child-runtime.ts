@@ -39,6 +39,8 @@ export class ChildContainer implements Container {
   readonly exited = this.#exit.promise;
   readonly #spawned = new Set<Spawned>();
   isStopped = false;
+  /** Without one, as in an image that holds nothing, there is the launcher's busybox. */
+  hasShell = true;
 
   constructor(spec: Pick<StartSpec, "sandbox_id" | "generation" | "deadline_at">) {
     this.sandboxId = spec.sandbox_id;
@@ -59,7 +61,7 @@ export class ChildContainer implements Container {
 
   async spawn({ command, env, workdir }: Parameters<Container["spawn"]>[0]): Promise<Spawned> {
     if (this.isStopped) throw new Error("stopped");
-    const [program, ...args] = command;
+    const [program, ...args] = this.hasShell ? command : withoutShell(command);
     const child = spawn(program!, args, { env: { PATH: process.env["PATH"], ...env }, cwd: workdir, detached: true });
     const exited = Promise.race([
       once(child, "exit").then(([code, signal]) => code ?? 128 + SIGNALS[signal as keyof typeof SIGNALS]),
@@ -92,4 +94,9 @@ export class ChildContainer implements Container {
   async snapshot(): Promise<{ size: number }> {
     return { size: 42 };
   }
+}
+
+function withoutShell(command: string[]): string[] {
+  const [program, ...args] = command.map((word) => (word === "/.sandbar/busybox" ? "/usr/bin/busybox" : word));
+  return program === "/bin/sh" ? ["/nothing/here"] : [program!, ...args];
 }

@@ -52,11 +52,19 @@ async function bytes(stream: Readable): Promise<Buffer> {
   return Buffer.concat(chunks);
 }
 
-async function spawn(container: Container, command: string[], more: { env?: Record<string, string>; workdir?: string } = {}) {
+async function spawn(
+  container: Container,
+  command: string[],
+  more: { env?: Record<string, string>; workdir?: string } = {},
+) {
   return container.spawn({ process_id: newId("process"), command, env: {}, ...more });
 }
 
-async function exec(container: Container, command: string[], more: { env?: Record<string, string>; workdir?: string; stdin?: string } = {}) {
+async function exec(
+  container: Container,
+  command: string[],
+  more: { env?: Record<string, string>; workdir?: string; stdin?: string } = {},
+) {
   const { stdin, ...options } = more;
   const process = await spawn(container, command, options);
   process.stdin.end(stdin);
@@ -67,7 +75,9 @@ async function exec(container: Container, command: string[], more: { env?: Recor
 const sh = (container: Container, script: string) => exec(container, ["sh", "-c", script]);
 const names = () => execSync(`docker ps -aq --filter label=dev.sandbar.host=${hostId}`).toString().trim();
 const inspect = (container: Container, format: string) =>
-  execFileSync("docker", ["inspect", `sandbar-${container.sandboxId}-1`, "-f", format], { stdio: "pipe" }).toString().trim();
+  execFileSync("docker", ["inspect", `sandbar-${container.sandboxId}-1`, "-f", format], { stdio: "pipe" })
+    .toString()
+    .trim();
 
 afterAll(async () => {
   await Promise.all(started.map((container) => container.stop()));
@@ -98,11 +108,16 @@ describe.skipIf(absent !== undefined)("docker runtime", { timeout: 30_000 }, () 
 
   it("gives a program that prints the engine's words its stdout", async () => {
     const words = "OCI runtime exec failed: not at all";
-    expect(await sh(await idle(), `echo "${words}"; exit 126`)).toEqual({ stdout: `${words}\n`, stderr: "", code: 126 });
+    expect(await sh(await idle(), `echo "${words}"; exit 126`)).toEqual({
+      stdout: `${words}\n`,
+      stderr: "",
+      code: 126,
+    });
   });
 
   it("passes 5 MiB of any bytes exactly, stderr beside it", async () => {
-    const script = "import os,sys\nb=bytes(i*7%256 for i in range(5<<20))\nsys.stderr.write('e'*100000)\nsys.stdout.buffer.write(b)";
+    const script =
+      "import os,sys\nb=bytes(i*7%256 for i in range(5<<20))\nsys.stderr.write('e'*100000)\nsys.stdout.buffer.write(b)";
     const process = await spawn(await idle(), ["python3", "-c", script]);
     const [stdout, stderr, code] = await Promise.all([bytes(process.stdout), bytes(process.stderr), process.exited]);
     const want = Buffer.from(Uint8Array.from({ length: 5 << 20 }, (_, index) => index * 7));
@@ -152,7 +167,11 @@ describe.skipIf(absent !== undefined)("docker runtime", { timeout: 30_000 }, () 
 
   it.each([true, false])("kills from inside where pids are not ours, busybox mounted: %s", async (hasTools) => {
     const container = await idle();
-    const context = { engine: new Engine(undefined), containerId: inspect(container, "{{.Id}}"), containerEnded: container.exited };
+    const context = {
+      engine: new Engine(undefined),
+      containerId: inspect(container, "{{.Id}}"),
+      containerEnded: container.exited,
+    };
     const request = { process_id: newId("process"), command: ["sh", "-c", "sleep 4321 & echo up; wait"], env: {} };
     const process = await spawnExec({ ...context, direct: false, hasTools }, request);
     await once(process.stdout, "data");
@@ -161,7 +180,11 @@ describe.skipIf(absent !== undefined)("docker runtime", { timeout: 30_000 }, () 
   });
 
   it("lets a process handle a signal", async () => {
-    const process = await spawn(await idle(), ["sh", "-c", "trap 'exit 42' TERM; echo up; while :; do sleep 0.05; done"]);
+    const process = await spawn(await idle(), [
+      "sh",
+      "-c",
+      "trap 'exit 42' TERM; echo up; while :; do sleep 0.05; done",
+    ]);
     await once(process.stdout, "data");
     await process.kill("SIGTERM");
     expect(await process.exited).toBe(42);
@@ -182,7 +205,11 @@ describe.skipIf(absent !== undefined)("docker runtime", { timeout: 30_000 }, () 
     expect(results.map(({ stdout, code }) => [stdout, code])).toEqual(results.map((_, n) => [`${n}\n`, n]));
   });
 
-  it.each([["exit 7", 7], ["kill -9 $$", 137], ["kill -15 $$", 143]])("entrypoint `%s` ends with %i", async (script, code) => {
+  it.each([
+    ["exit 7", 7],
+    ["kill -9 $$", 137],
+    ["kill -15 $$", 143],
+  ])("entrypoint `%s` ends with %i", async (script, code) => {
     const container = await start({ entrypoint: ["sh", "-c", script] });
     expect(await container.exited).toEqual({ returncode: code, oom: false });
   });
@@ -238,24 +265,38 @@ describe.skipIf(absent !== undefined)("docker runtime", { timeout: 30_000 }, () 
 
   it("limits and hardens", async () => {
     const container = await start({ cpu: 0.5, memory: 64 });
-    const { stdout } = await sh(container, "grep -E 'NoNewPrivs|CapBnd' /proc/self/status; ulimit -n; touch /.sandbar/x; ls -ld /.sandbar/busybox");
+    const { stdout } = await sh(
+      container,
+      "grep -E 'NoNewPrivs|CapBnd' /proc/self/status; ulimit -n; touch /.sandbar/x; ls -ld /.sandbar/busybox",
+    );
     expect(stdout).toMatch(/CapBnd:\s+00000000a00405fb\nNoNewPrivs:\s+1\n\d+\n-rwxr-xr-x/);
-    const limits = inspect(container, "{{.HostConfig.NanoCpus}} {{.HostConfig.Memory}} {{.HostConfig.MemorySwap}} {{.HostConfig.PidsLimit}}");
+    const limits = inspect(
+      container,
+      "{{.HostConfig.NanoCpus}} {{.HostConfig.Memory}} {{.HostConfig.MemorySwap}} {{.HostConfig.PidsLimit}}",
+    );
     expect(limits).toBe("500000000 67108864 67108864 4096");
   });
 
   it("snapshots without the sandbox's variables, and starts from it", async () => {
     const container = await start({ env: { TOKEN: "s3cret-value", PATH: "/usr/bin:/bin:/s3cret-path" } });
-    expect((await sh(container, "echo $TOKEN > /root/kept; mkdir /root/empty; ln -s kept /root/link; chmod 640 /root/kept")).code).toBe(0);
+    expect(
+      (await sh(container, "echo $TOKEN > /root/kept; mkdir /root/empty; ln -s kept /root/link; chmod 640 /root/kept"))
+        .code,
+    ).toBe(0);
     const imageId = newId("image");
     try {
       const { size } = await container.snapshot(imageId);
       expect(size).toBeGreaterThan(1_000_000);
-      const about = execSync(`docker image inspect sandbar/snapshot:${imageId}; docker history --no-trunc sandbar/snapshot:${imageId}`).toString();
+      const about = execSync(
+        `docker image inspect sandbar/snapshot:${imageId}; docker history --no-trunc sandbar/snapshot:${imageId}`,
+      ).toString();
       expect(about).not.toMatch(/TOKEN|s3cret|dev\.sandbar\.(host|sandbox|deadline)|2147483647/);
       expect((await exec(container, ["true"])).code).toBe(0);
       const restored = await start({ image: imageId });
-      const { stdout } = await sh(restored, "cat /root/link; stat -c '%a %F' /root/kept /root/empty; echo \"[$TOKEN]\"");
+      const { stdout } = await sh(
+        restored,
+        "cat /root/link; stat -c '%a %F' /root/kept /root/empty; echo \"[$TOKEN]\"",
+      );
       expect(stdout).toBe("s3cret-value\n640 regular file\n755 directory\n[]\n");
       const again = newId("image");
       await restored.snapshot(again);
@@ -284,7 +325,16 @@ describe.skipIf(absent !== undefined)("docker runtime", { timeout: 30_000 }, () 
     ].join("\n");
     const container = await start({ raw_ports: [8000, 9000], entrypoint: ["python3", "-c", server] });
     await expect(container.dial(9)).rejects.toMatchObject({ code: "ECONNREFUSED" });
-    await expect.poll(() => container.dial(8000).then((socket) => !!socket.destroy(), () => false), { timeout: 8000 }).toBe(true);
+    await expect
+      .poll(
+        () =>
+          container.dial(8000).then(
+            (socket) => !!socket.destroy(),
+            () => false,
+          ),
+        { timeout: 8000 },
+      )
+      .toBe(true);
     const inside = await container.dial(8000);
     inside.end("half a word");
     expect((await bytes(inside)).toString()).toBe("got half a word");
@@ -303,13 +353,20 @@ describe.skipIf(absent !== undefined)("docker runtime", { timeout: 30_000 }, () 
     const byId = (container: Container) => found.find(({ sandboxId }) => sandboxId === container.sandboxId)!;
     expect(await byId(ended).exited).toEqual({ returncode: 9, oom: false });
     const { generation, deadlineAt, publishedPorts } = byId(running);
-    expect({ generation, deadlineAt, publishedPorts }).toEqual({ generation: 1, deadlineAt: 1_800_000_000_123, publishedPorts: running.publishedPorts });
+    expect({ generation, deadlineAt, publishedPorts }).toEqual({
+      generation: 1,
+      deadlineAt: 1_800_000_000_123,
+      publishedPorts: running.publishedPorts,
+    });
     expect((await exec(byId(running), ["true"])).code).toBe(0);
     expect(await (await openDockerRuntime({ dataDir, hostId: newId("host") })).recover()).toEqual([]);
   });
 
   it("idles in an image that holds nothing", async () => {
-    execSync("mkdir -p empty && tar -C empty -c . | docker import - sandbar-test:empty", { cwd: dataDir, stdio: "pipe" });
+    execSync("mkdir -p empty && tar -C empty -c . | docker import - sandbar-test:empty", {
+      cwd: dataDir,
+      stdio: "pipe",
+    });
     const container = await start({ image: "sandbar-test:empty" });
     expect(await exec(container, ["/.sandbar/busybox", "echo", "hi"])).toEqual({ stdout: "hi\n", stderr: "", code: 0 });
     await container.stop();
@@ -323,7 +380,10 @@ describe.skipIf(absent !== undefined)("docker runtime", { timeout: 30_000 }, () 
     const container = await remote.start(spec());
     started.push(container);
     expect((await exec(container, ["ls", "/.sandbar"])).code).toBe(2);
-    execSync("mkdir -p empty && tar -C empty -c . | docker import - sandbar-test:empty2", { cwd: dataDir, stdio: "pipe" });
+    execSync("mkdir -p empty && tar -C empty -c . | docker import - sandbar-test:empty2", {
+      cwd: dataDir,
+      stdio: "pipe",
+    });
     await expect(remote.start(spec({ image: "sandbar-test:empty2" }))).rejects.toThrow(/no `sleep` .*busybox-static/);
     execSync("docker rmi sandbar-test:empty2", { stdio: "pipe" });
   });
@@ -335,7 +395,9 @@ describe.skipIf(absent !== undefined)("docker runtime", { timeout: 30_000 }, () 
   });
 
   it("rejects with a reason where no engine answers", async () => {
-    await expect(openDockerRuntime({ dataDir, hostId, socketPath: join(dataDir, "none.sock") })).rejects.toThrow(/no container engine answers at .*none\.sock/);
+    await expect(openDockerRuntime({ dataDir, hostId, socketPath: join(dataDir, "none.sock") })).rejects.toThrow(
+      /no container engine answers at .*none\.sock/,
+    );
   });
 
   it("leaves nothing once all are stopped", async () => {

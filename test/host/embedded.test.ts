@@ -29,7 +29,12 @@ interface Extra {
   input?: string | Buffer;
 }
 async function exec(target: Container, command: string[], extra: Extra = {}) {
-  const spawned = await target.spawn({ process_id: newId("process"), command, env: extra.env ?? {}, workdir: extra.workdir });
+  const spawned = await target.spawn({
+    process_id: newId("process"),
+    command,
+    env: extra.env ?? {},
+    workdir: extra.workdir,
+  });
   const [out, err]: [Buffer[], Buffer[]] = [[], []];
   spawned.stdout.on("data", (chunk: Buffer) => out.push(chunk));
   spawned.stderr.on("data", (chunk: Buffer) => err.push(chunk));
@@ -37,7 +42,12 @@ async function exec(target: Container, command: string[], extra: Extra = {}) {
   spawned.stdin.end(extra.input);
   const code = await spawned.exited;
   await ends;
-  return { code, stdout: Buffer.concat(out), text: Buffer.concat(out).toString(), stderr: Buffer.concat(err).toString() };
+  return {
+    code,
+    stdout: Buffer.concat(out),
+    text: Buffer.concat(out).toString(),
+    stderr: Buffer.concat(err).toString(),
+  };
 }
 
 beforeAll(async () => {
@@ -60,7 +70,10 @@ describe("exec", () => {
     const file = await exec(container, ["/etc/passwd"]);
     expect([file.code, file.stderr]).toEqual([126, "sandbar: /etc/passwd: permission denied\n"]);
     const nowhere = await exec(container, ["true"], { workdir: "/nowhere" });
-    expect([nowhere.code, nowhere.stderr]).toEqual([126, "sandbar: cannot enter the working directory /nowhere: no such directory\n"]);
+    expect([nowhere.code, nowhere.stderr]).toEqual([
+      126,
+      "sandbar: cannot enter the working directory /nowhere: no such directory\n",
+    ]);
   });
 
   test("argv, environment and working directory are exact", async () => {
@@ -71,7 +84,8 @@ describe("exec", () => {
     delete (env as Record<string, string>)["ā_NOT"];
     const shown = await exec(container, ["env", "-0"], { env, workdir: "/tmp" });
     const lines = shown.text.split("\0");
-    for (const [name, value] of Object.entries({ ...env, FROM_SANDBOX: "1", HOME: "/root" })) expect(lines).toContain(`${name}=${value}`);
+    for (const [name, value] of Object.entries({ ...env, FROM_SANDBOX: "1", HOME: "/root" }))
+      expect(lines).toContain(`${name}=${value}`);
     expect(lines).not.toContain("OLDPWD=/");
     expect((await exec(container, ["pwd"], { workdir: "/usr/lib" })).text).toBe("/usr/lib\n");
   });
@@ -90,7 +104,11 @@ describe("exec", () => {
   });
 
   test("a slow reader gets everything", async () => {
-    const spawned = await container.spawn({ process_id: newId("process"), command: ["sh", "-c", "head -c 300000 /dev/zero"], env: {} });
+    const spawned = await container.spawn({
+      process_id: newId("process"),
+      command: ["sh", "-c", "head -c 300000 /dev/zero"],
+      env: {},
+    });
     spawned.stderr.resume();
     await new Promise((resolve) => setTimeout(resolve, 300));
     let bytes = 0;
@@ -107,8 +125,17 @@ describe("exec", () => {
   });
 
   test("kill takes the group, and every signal arrives", async () => {
-    for (const [signal, code] of [["SIGINT", 130], ["SIGTERM", 143], ["SIGQUIT", 131], ["SIGKILL", 137]] as const) {
-      const spawned = await container.spawn({ process_id: newId("process"), command: ["sh", "-c", "sleep 77; true"], env: {} });
+    for (const [signal, code] of [
+      ["SIGINT", 130],
+      ["SIGTERM", 143],
+      ["SIGQUIT", 131],
+      ["SIGKILL", 137],
+    ] as const) {
+      const spawned = await container.spawn({
+        process_id: newId("process"),
+        command: ["sh", "-c", "sleep 77; true"],
+        env: {},
+      });
       await new Promise((resolve) => setTimeout(resolve, 50));
       await spawned.kill(signal);
       expect(await spawned.exited).toBe(code);
@@ -120,7 +147,9 @@ describe("exec", () => {
   });
 
   test("50 at once", async () => {
-    const codes = await Promise.all(Array.from({ length: 50 }, (_, index) => exec(container, ["sh", "-c", `echo ${index}; exit ${index}`])));
+    const codes = await Promise.all(
+      Array.from({ length: 50 }, (_, index) => exec(container, ["sh", "-c", `echo ${index}; exit ${index}`])),
+    );
     expect(codes.map(({ code, text }) => [code, text])).toEqual(codes.map((_, index) => [index, `${index}\n`]));
   });
 
@@ -136,8 +165,21 @@ describe("walls", () => {
   test("the host is not to be seen, and the kernel not to be set", async () => {
     const script = `ls -A /root /home /opt /srv; ls -d ${dataDir} ${process.cwd()}; cat /etc/shadow`;
     expect((await exec(container, ["sh", "-c", script])).text.replaceAll(/^\/.*:$|\n/gm, "")).toBe("");
-    for (const attempt of ["echo 1 >/proc/sys/kernel/panic", "echo x >/proc/sysrq-trigger", "echo x >/.sandbar/evil", "rm /.sandbar/cmd", "unshare -Ur true", "unshare -m true", "mount -t tmpfs t /mnt", "mknod /tmp/disk b 254 0", "chroot / true"]) {
-      expect([attempt, (await exec(container, ["sh", "-c", `(${attempt}) 2>/dev/null`])).code]).not.toEqual([attempt, 0]);
+    for (const attempt of [
+      "echo 1 >/proc/sys/kernel/panic",
+      "echo x >/proc/sysrq-trigger",
+      "echo x >/.sandbar/evil",
+      "rm /.sandbar/cmd",
+      "unshare -Ur true",
+      "unshare -m true",
+      "mount -t tmpfs t /mnt",
+      "mknod /tmp/disk b 254 0",
+      "chroot / true",
+    ]) {
+      expect([attempt, (await exec(container, ["sh", "-c", `(${attempt}) 2>/dev/null`])).code]).not.toEqual([
+        attempt,
+        0,
+      ]);
     }
     const status = (await exec(container, ["cat", "/proc/self/status"])).text;
     expect(status).toMatch(/NoNewPrivs:\t1/);
@@ -146,12 +188,16 @@ describe("walls", () => {
   });
 
   test("what is written stays in the sandbox", async () => {
-    expect((await exec(container, ["sh", "-c", "echo x >/usr/sandbar-wrote-this && cat /usr/sandbar-wrote-this"])).text).toBe("x\n");
+    expect(
+      (await exec(container, ["sh", "-c", "echo x >/usr/sandbar-wrote-this && cat /usr/sandbar-wrote-this"])).text,
+    ).toBe("x\n");
     expect(existsSync("/usr/sandbar-wrote-this")).toBe(false);
   });
 
   test.runIf(isRoot)("too much memory is the end, and said so", async () => {
-    const greedy = await runtime.start(specOf({ memory: 64, entrypoint: ["sh", "-c", "x=x; while :; do x=$x$x; done"] }));
+    const greedy = await runtime.start(
+      specOf({ memory: 64, entrypoint: ["sh", "-c", "x=x; while :; do x=$x$x; done"] }),
+    );
     expect(await greedy.exited).toEqual({ returncode: 137, oom: true });
     await greedy.stop();
   });
@@ -167,7 +213,9 @@ describe("entrypoint", () => {
   test("one that is not there fails the start, and leaves nothing", async () => {
     const before = readdirSync(`${dataDir}/sandboxes`);
     await expect(runtime.start(specOf({ entrypoint: ["no-such-program"] }))).rejects.toThrow(StartFailure);
-    await expect(runtime.start(specOf({ entrypoint: ["no-such-program"] }))).rejects.toThrow("The entrypoint cannot be started: no-such-program: not found");
+    await expect(runtime.start(specOf({ entrypoint: ["no-such-program"] }))).rejects.toThrow(
+      "The entrypoint cannot be started: no-such-program: not found",
+    );
     await expect(runtime.start(specOf({ image: "debian:12" }))).rejects.toThrow(StartFailure);
     expect(readdirSync(`${dataDir}/sandboxes`)).toEqual(before);
   });
@@ -214,7 +262,9 @@ test("dial reaches a port inside, and says when nothing listens", async () => {
 test("another daemon takes over what runs, and knows what has ended", async () => {
   const other = mkdtempSync("/tmp/sandbar-again-");
   const first = await openEmbeddedRuntime({ dataDir: other });
-  const running = await first.start(specOf({ entrypoint: ["sh", "-c", "until [ -e /tmp/go ]; do sleep 0.05; done; exit 9"], generation: 4 }));
+  const running = await first.start(
+    specOf({ entrypoint: ["sh", "-c", "until [ -e /tmp/go ]; do sleep 0.05; done; exit 9"], generation: 4 }),
+  );
   await exec(running, ["sh", "-c", "echo kept >/tmp/kept"]);
   const dead = await first.start(specOf());
   process.kill(Number.parseInt(readFileSync(`${other}/sandboxes/${dead.sandboxId}/init.stat`, "utf8"), 10), "SIGKILL");

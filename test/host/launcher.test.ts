@@ -4,7 +4,11 @@ import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { afterEach, expect, test } from "vitest";
 import { Launcher } from "../../src/host/launcher/launcher.ts";
 
-const shells = { dash: ["/bin/dash", "setsid"], bash: ["/bin/bash", "setsid"], "busybox ash": ["/usr/bin/busybox", "/usr/bin/busybox setsid"] } as const;
+const shells = {
+  dash: ["/bin/dash", "setsid"],
+  bash: ["/bin/bash", "setsid"],
+  "busybox ash": ["/usr/bin/busybox", "/usr/bin/busybox setsid"],
+} as const;
 let init: ChildProcess | undefined;
 afterEach(() => init?.kill("SIGKILL"));
 
@@ -14,7 +18,9 @@ for (const [name, [program, setsid]] of Object.entries(shells)) {
     const launcher = await Launcher.create({ controlDir: dir, signalGroup: async () => true });
     const shell = name === "busybox ash" ? [program, "sh"] : [program];
     const namespaces = ["-r", "--pid", "--fork", "--kill-child", "--mount-proc"];
-    init = spawn("unshare", [...namespaces, ...shell, `${dir}/launcher.sh`, dir, ...setsid.split(" ")], { stdio: "ignore" });
+    init = spawn("unshare", [...namespaces, ...shell, `${dir}/launcher.sh`, dir, ...setsid.split(" ")], {
+      stdio: "ignore",
+    });
     await launcher.ready;
     const runOne = async (command: string[], env: Record<string, string> = {}) => {
       const child = await launcher.spawn({ command, env, workdir: "/" });
@@ -29,7 +35,10 @@ for (const [name, [program, setsid]] of Object.entries(shells)) {
     };
     expect(await runOne(["sh", "-c", "cat; exit 3"])).toEqual([3, "in"]);
     expect(await runOne(["printf", "%s|", "a'b", "", "\n*", "ā\u0081"])).toEqual([0, "a'b||\n*|ā\u0081|"]);
-    expect(await runOne(["sh", "-c", 'printf %s "$PATH_LIKE"; kill -INT $$'], { PATH_LIKE: "$(x)'\n" })).toEqual([130, "$(x)'\n"]);
+    expect(await runOne(["sh", "-c", 'printf %s "$PATH_LIKE"; kill -INT $$'], { PATH_LIKE: "$(x)'\n" })).toEqual([
+      130,
+      "$(x)'\n",
+    ]);
     expect(await runOne(["env"], { UID: "5", PATH: "/usr/bin:/bin" })).toEqual([0, expect.stringMatching(/^UID=5$/m)]);
     expect(await runOne(["nothing-of-that-name"])).toEqual([127, ""]);
     expect(await Promise.all(Array.from({ length: 40 }, (_, index) => runOne(["sh", "-c", `exit ${index}`])))).toEqual(

@@ -22,7 +22,15 @@ beforeAll(async () => {
   const created = await call("POST", "/v1/sandboxes", { json: {} });
   expect(created.status).toBe(201);
   sandboxId = ((await created.json()) as { sandbox_id: string }).sandbox_id;
-  const image = { imageId: IMAGE_ID, environment: "main", sandboxId, name: null, backend: "docker", hostId: "ho-x", size: 1 } as const;
+  const image = {
+    imageId: IMAGE_ID,
+    environment: "main",
+    sandboxId,
+    name: null,
+    backend: "docker",
+    hostId: "ho-x",
+    size: 1,
+  } as const;
   await new ImageCatalog(env.DB).add({ ...image, createdAt: Date.now(), expiresAt: Date.now() + 60_000 });
 });
 
@@ -37,7 +45,9 @@ const fill = (path: string) =>
 
 it("covers the operations of the API", () => {
   expect(withKey.length).toBeGreaterThanOrEqual(20);
-  expect(matrix.filter(({ scope }) => scope === undefined).map(({ operationId }) => operationId)).toEqual(["reportHost"]);
+  expect(matrix.filter(({ scope }) => scope === undefined).map(({ operationId }) => operationId)).toEqual([
+    "reportHost",
+  ]);
 });
 
 it("asks for what the method does", () => {
@@ -79,18 +89,28 @@ const bodies: Record<string, unknown> = { execSandbox: { command: ["true"] }, si
 const queries: Record<string, string> = { readSandboxFile: "?path=/etc/os-release", writeSandboxFile: "?path=/f" };
 
 describe("a key of another environment", () => {
-  it.each(withKey.filter(({ path }) => /\{(sandbox|image)_id\}/.test(path)))("finds nothing at $method $path", async (operation) => {
-    const { method, path, operationId, takesJson } = operation;
-    const response = await call(method, fill(path) + (queries[operationId] ?? ""), {
-      key: keys["otherAdmin"]!,
-      ...(takesJson ? { json: bodies[operationId] ?? {} } : method === "PUT" && { body: "x" }),
-    });
-    expect(await problemOf(response)).toMatchObject({ status: 404 });
-  });
+  it.each(withKey.filter(({ path }) => /\{(sandbox|image)_id\}/.test(path)))(
+    "finds nothing at $method $path",
+    async (operation) => {
+      const { method, path, operationId, takesJson } = operation;
+      const response = await call(method, fill(path) + (queries[operationId] ?? ""), {
+        key: keys["otherAdmin"]!,
+        ...(takesJson ? { json: bodies[operationId] ?? {} } : method === "PUT" && { body: "x" }),
+      });
+      expect(await problemOf(response)).toMatchObject({ status: 404 });
+    },
+  );
 
   it("touches no host", async () => {
-    for (const [method, path] of [["GET", "/v1/hosts"], ["POST", "/v1/hosts"], ["DELETE", "/v1/hosts/ho-aaaaaaaaaaaaaaaaaaaaaa"]] as const) {
-      const response = await call(method, path, { key: keys["otherAdmin"]!, ...(method === "POST" && { json: { name: "x" } }) });
+    for (const [method, path] of [
+      ["GET", "/v1/hosts"],
+      ["POST", "/v1/hosts"],
+      ["DELETE", "/v1/hosts/ho-aaaaaaaaaaaaaaaaaaaaaa"],
+    ] as const) {
+      const response = await call(method, path, {
+        key: keys["otherAdmin"]!,
+        ...(method === "POST" && { json: { name: "x" } }),
+      });
       expect(await problemOf(response)).toMatchObject({ status: 403 });
     }
   });
@@ -110,5 +130,6 @@ it("lets a read key read and a write key write", async () => {
 });
 
 it("needs no key for its documentation", async () => {
-  for (const path of ["/health", "/openapi.json", "/docs"]) expect((await call("GET", path, { key: null })).status).toBe(200);
+  for (const path of ["/health", "/openapi.json", "/docs"])
+    expect((await call("GET", path, { key: null })).status).toBe(200);
 });

@@ -61,7 +61,13 @@ interface Operation {
 /** Every operation of the generated document. */
 export async function operations(): Promise<Operation[]> {
   const document = (await (await send(new Request(`${ORIGIN}/openapi.json`))).json()) as {
-    paths: Record<string, Record<string, { operationId: string; security: { ModalToken?: ScopeName[] }[]; requestBody?: { content: object } }>>;
+    paths: Record<
+      string,
+      Record<
+        string,
+        { operationId: string; security: { ModalToken?: ScopeName[] }[]; requestBody?: { content: object } }
+      >
+    >;
   };
   return Object.entries(document.paths).flatMap(([path, methods]) =>
     Object.entries(methods).map(([method, operation]) => ({

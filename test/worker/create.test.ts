@@ -67,7 +67,9 @@ describe("a name", () => {
   });
 
   it("goes to one of many who ask at once", async () => {
-    const answers = await Promise.all(Array.from({ length: 8 }, () => call("POST", "/v1/sandboxes", { json: { name: "race" } })));
+    const answers = await Promise.all(
+      Array.from({ length: 8 }, () => call("POST", "/v1/sandboxes", { json: { name: "race" } })),
+    );
     expect(answers.map(({ status }) => status).toSorted()).toEqual([201, 409, 409, 409, 409, 409, 409, 409]);
   });
 
@@ -89,7 +91,11 @@ describe("images", () => {
     const taken = await call("POST", `/v1/sandboxes/${sandbox.sandbox_id}/snapshot`, { json: { name: "base" } });
     expect(taken.status).toBe(200);
     const image = (await taken.json()) as { image_id: string };
-    expect(image).toMatchObject({ image_id: expect.stringMatching(/^im-/), sandbox_id: sandbox.sandbox_id, name: "base" });
+    expect(image).toMatchObject({
+      image_id: expect.stringMatching(/^im-/),
+      sandbox_id: sandbox.sandbox_id,
+      name: "base",
+    });
     expect(await (await call("GET", `/v1/images/${image.image_id}`)).json()).toEqual(image);
     expect(await (await call("GET", "/v1/images")).json()).toEqual({ data: [image] });
 
@@ -117,7 +123,9 @@ describe("files", () => {
     const { sandbox_id } = await create({});
     const path = `/v1/sandboxes/${sandbox_id}/files?path=/data/f`;
     const bytes = crypto.getRandomValues(new Uint8Array(60_000));
-    expect((await call("PUT", path, { body: bytes, headers: { "content-type": "application/octet-stream" } })).status).toBe(204);
+    expect(
+      (await call("PUT", path, { body: bytes, headers: { "content-type": "application/octet-stream" } })).status,
+    ).toBe(204);
     const whole = await call("GET", path);
     expect(whole.headers.get("content-length")).toBe("60000");
     expect(whole.headers.get("content-type")).toBe("application/octet-stream");
@@ -162,7 +170,8 @@ describe("hosts", () => {
           body: JSON.stringify({ url: "http://10.0.0.1:7070", info: body, containers: [] }),
         }),
       );
-    const hosts = async () => ((await (await call("GET", "/v1/hosts")).json()) as { data: { host_id: string; state: string }[] }).data;
+    const hosts = async () =>
+      ((await (await call("GET", "/v1/hosts")).json()) as { data: { host_id: string; state: string }[] }).data;
     expect(await hosts()).toContainEqual(expect.objectContaining({ host_id, name: "rack-1", state: "waiting" }));
     const answered = await report();
     expect([answered.status, await answered.json()]).toEqual([200, { reap: [] }]);
@@ -179,12 +188,16 @@ describe("hosts", () => {
 describe("a host name of a tunnel", () => {
   const get = (host: string) => send(new Request(`http://${host}/v1/sandboxes`));
 
-  it.each(["x.localhost", "80-sb-short.localhost", "0-sb-aaaaaaaaaaaaaaaaaaaaaa.localhost", "65536-sb-aaaaaaaaaaaaaaaaaaaaaa.localhost", "a.80-sb-aaaaaaaaaaaaaaaaaaaaaa.localhost", "-sb-aaaaaaaaaaaaaaaaaaaaaa.localhost"])(
-    "that is malformed leads nowhere, not to the API: %s",
-    async (host) => {
-      expect(await problemOf(await get(host))).toMatchObject({ status: 404, code: "not_found" });
-    },
-  );
+  it.each([
+    "x.localhost",
+    "80-sb-short.localhost",
+    "0-sb-aaaaaaaaaaaaaaaaaaaaaa.localhost",
+    "65536-sb-aaaaaaaaaaaaaaaaaaaaaa.localhost",
+    "a.80-sb-aaaaaaaaaaaaaaaaaaaaaa.localhost",
+    "-sb-aaaaaaaaaaaaaaaaaaaaaa.localhost",
+  ])("that is malformed leads nowhere, not to the API: %s", async (host) => {
+    expect(await problemOf(await get(host))).toMatchObject({ status: 404, code: "not_found" });
+  });
 
   it("leads to the sandbox's own object, never to the API", async () => {
     const response = await get("8080-sb-aaaaaaaaaaaaaaaaaaaaaa.localhost:8787");

@@ -32,7 +32,7 @@ const post = (method: string, path: string, body: BodyInit, type = "application/
   call(method, path, { body, headers: { "content-type": type } });
 
 describe.each(jsonOperations)("the body of $operationId", ({ method, path, operationId }) => {
-  const malformed = ["{", "nope", '{"a":}', "[1,]", '{"a":1}{"b":2}', "\u0000", "\ufeff{", "'single'", "{\"a\":\"\\x\"}"];
+  const malformed = ["{", "nope", '{"a":}', "[1,]", '{"a":1}{"b":2}', "\u0000", "\ufeff{", "'single'", '{"a":"\\x"}'];
   it.each(malformed)("is refused when it is no JSON: %j", async (body) => {
     await expectRefused(await post(method, fill(path), body), 400);
   });
@@ -41,17 +41,25 @@ describe.each(jsonOperations)("the body of $operationId", ({ method, path, opera
     await expectRefused(await post(method, fill(path), body), 400);
   });
 
-  it.each(["nope", "__proto__", "constructor", "sandbox_id", "", "a.b"])("is refused with the unknown field %j", async (field) => {
-    const body = `{${JSON.stringify(field)}: {"x": 1}}`;
-    await expectRefused(await post(method, fill(path), body), 400);
-  });
-
-  it.each(["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "application/octet-stream", "json", "application/jsonx", "application/json; charset=utf-16"])(
-    "is refused as %s",
-    async (type) => {
-      await expectRefused(await post(method, fill(path), "{}", type), 415);
+  it.each(["nope", "__proto__", "constructor", "sandbox_id", "", "a.b"])(
+    "is refused with the unknown field %j",
+    async (field) => {
+      const body = `{${JSON.stringify(field)}: {"x": 1}}`;
+      await expectRefused(await post(method, fill(path), body), 400);
     },
   );
+
+  it.each([
+    "text/plain",
+    "application/x-www-form-urlencoded",
+    "multipart/form-data; boundary=x",
+    "application/octet-stream",
+    "json",
+    "application/jsonx",
+    "application/json; charset=utf-16",
+  ])("is refused as %s", async (type) => {
+    await expectRefused(await post(method, fill(path), "{}", type), 415);
+  });
 
   it("is refused when it is missing and needed", async () => {
     if (operationId === SNAPSHOT) return;
@@ -70,16 +78,56 @@ describe.each(jsonOperations)("the body of $operationId", ({ method, path, opera
   });
 });
 
-const WRONG = [null, true, -1, 0, 1.5, 1e308, "", "x".repeat(70_000), "\u0000", "\ud800", [], [null], [[]], [{}], {}, { a: null }, { "": "" }, { "a=b": "c" }];
+const WRONG = [
+  null,
+  true,
+  -1,
+  0,
+  1.5,
+  1e308,
+  "",
+  "x".repeat(70_000),
+  "\u0000",
+  "\ud800",
+  [],
+  [null],
+  [[]],
+  [{}],
+  {},
+  { a: null },
+  { "": "" },
+  { "a=b": "c" },
+];
 const FIELDS = {
-  createSandbox: ["app_id", "image", "entrypoint", "cpu", "memory", "gpu", "timeout", "idle_timeout", "encrypted_ports", "unencrypted_ports", "tags", "name", "env", "workdir", "readiness_probe", "backend"],
+  createSandbox: [
+    "app_id",
+    "image",
+    "entrypoint",
+    "cpu",
+    "memory",
+    "gpu",
+    "timeout",
+    "idle_timeout",
+    "encrypted_ports",
+    "unencrypted_ports",
+    "tags",
+    "name",
+    "env",
+    "workdir",
+    "readiness_probe",
+    "backend",
+  ],
   execSandbox: ["command", "workdir", "stdin", "env", "timeout"],
   createKey: ["name", "environment", "scopes"],
   createHost: ["name"],
   signalProcess: ["signal"],
   snapshotSandbox: ["name"],
 } as const;
-const ENOUGH: Record<string, object> = { execSandbox: { command: ["true"] }, createKey: { name: "x", scopes: ["read"] }, createHost: { name: "x" } };
+const ENOUGH: Record<string, object> = {
+  execSandbox: { command: ["true"] },
+  createKey: { name: "x", scopes: ["read"] },
+  createHost: { name: "x" },
+};
 
 describe.each(Object.entries(FIELDS))("%s", (operationId, fields) => {
   it.each([...fields])("takes or refuses any %s, and never breaks", async (field) => {
@@ -117,24 +165,54 @@ describe("a field that is wrong", () => {
   });
 });
 
-const BAD_IDS = ["x", "sb-", "sb-AAAAAAAAAAAAAAAAAAAAAA", "sb-aaaaaaaaaaaaaaaaaaaaaaa", "sb-aaaaaaaaaaaaaaaaaaaaaa", "%00", "%E0%A4%A", "%2e%2e%2f", "a%2Fb", "null", "'; DROP TABLE sandboxes;--", "𝕊", "x".repeat(5000)];
+const BAD_IDS = [
+  "x",
+  "sb-",
+  "sb-AAAAAAAAAAAAAAAAAAAAAA",
+  "sb-aaaaaaaaaaaaaaaaaaaaaaa",
+  "sb-aaaaaaaaaaaaaaaaaaaaaa",
+  "%00",
+  "%E0%A4%A",
+  "%2e%2e%2f",
+  "a%2Fb",
+  "null",
+  "'; DROP TABLE sandboxes;--",
+  "𝕊",
+  "x".repeat(5000),
+];
 const BODIES: Record<string, object> = { execSandbox: { command: ["true"] }, signalProcess: { signal: "SIGTERM" } };
 const QUERIES: Record<string, string> = { readSandboxFile: "?path=/x", writeSandboxFile: "?path=/x" };
 
-describe.each(all.filter(({ path }) => path.includes("{")))("an id that is none at $method $path", ({ method, path, operationId, takesJson }) => {
-  it.each(BAD_IDS)("is not found: %s", async (id) => {
-    const target = path.replaceAll(/\{\w+\}/g, id) + (QUERIES[operationId] ?? "");
-    await expectRefused(await call(method, target, takesJson ? { json: BODIES[operationId] ?? {} } : {}), 404);
-  });
-});
+describe.each(all.filter(({ path }) => path.includes("{")))(
+  "an id that is none at $method $path",
+  ({ method, path, operationId, takesJson }) => {
+    it.each(BAD_IDS)("is not found: %s", async (id) => {
+      const target = path.replaceAll(/\{\w+\}/g, id) + (QUERIES[operationId] ?? "");
+      await expectRefused(await call(method, target, takesJson ? { json: BODIES[operationId] ?? {} } : {}), 404);
+    });
+  },
+);
 
 describe("a path", () => {
-  it.each(["/", "/v1", "/v1/", "/v1/nope", "/v1/sandboxes/", "/v1//sandboxes", "/V1/sandboxes", "/v1/sandboxes/a/b/c/d", "/v1/sandboxes/../../etc/passwd", "/v1/%73andboxe", "/openapi.yaml", "/openapixjson", "/v2/", "/docs/x", "/.env"])(
-    "that is none is 404: %s",
-    async (path) => {
-      for (const method of ["GET", "POST", "DELETE", "OPTIONS"]) await expectRefused(await call(method, path), 404);
-    },
-  );
+  it.each([
+    "/",
+    "/v1",
+    "/v1/",
+    "/v1/nope",
+    "/v1/sandboxes/",
+    "/v1//sandboxes",
+    "/V1/sandboxes",
+    "/v1/sandboxes/a/b/c/d",
+    "/v1/sandboxes/../../etc/passwd",
+    "/v1/%73andboxe",
+    "/openapi.yaml",
+    "/openapixjson",
+    "/v2/",
+    "/docs/x",
+    "/.env",
+  ])("that is none is 404: %s", async (path) => {
+    for (const method of ["GET", "POST", "DELETE", "OPTIONS"]) await expectRefused(await call(method, path), 404);
+  });
 
   it.each([
     ["PATCH", "/v1/sandboxes", "GET, HEAD, POST"],
@@ -160,19 +238,28 @@ describe("a path", () => {
 });
 
 describe("a query", () => {
-  it.each(["", "?path=", "?path=relative", "?path=/a&path=/b", "?path=/a%00b", `?path=/${"x".repeat(5000)}`, "?nope=/a", "?path=/a&nope=1"])(
-    "of files that is wrong is refused: %s",
-    async (query) => {
-      const path = `/v1/sandboxes/${sandboxId}/files${query}`;
-      await expectRefused(await call("GET", path), 400);
-      await expectRefused(await call("PUT", path, { body: "x" }), 400);
-    },
-  );
+  it.each([
+    "",
+    "?path=",
+    "?path=relative",
+    "?path=/a&path=/b",
+    "?path=/a%00b",
+    `?path=/${"x".repeat(5000)}`,
+    "?nope=/a",
+    "?path=/a&nope=1",
+  ])("of files that is wrong is refused: %s", async (query) => {
+    const path = `/v1/sandboxes/${sandboxId}/files${query}`;
+    await expectRefused(await call("GET", path), 400);
+    await expectRefused(await call("PUT", path, { body: "x" }), 400);
+  });
 
   it.each(["?wait=x", "?wait=-1", "?wait=601", "?wait=NaN", "?wait=1&wait=2", "?encoding=latin1", "?waitt=1"])(
     "of exec that is wrong is refused: %s",
     async (query) => {
-      await expectRefused(await call("POST", `/v1/sandboxes/${sandboxId}/exec${query}`, { json: { command: ["true"] } }), 400);
+      await expectRefused(
+        await call("POST", `/v1/sandboxes/${sandboxId}/exec${query}`, { json: { command: ["true"] } }),
+        400,
+      );
     },
   );
 

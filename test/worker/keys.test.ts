@@ -30,13 +30,18 @@ describe("keys", () => {
   it("keeps the admin of an environment inside of it", async () => {
     const admin = await newKey(["admin"], "team-a");
     const theirs = await newKey(["read"], "team-b");
-    const elsewhere = await call("POST", "/v1/keys", { key: admin.key, json: { name: "x", environment: "team-b", scopes: ["read"] } });
+    const elsewhere = await call("POST", "/v1/keys", {
+      key: admin.key,
+      json: { name: "x", environment: "team-b", scopes: ["read"] },
+    });
     expect(await problemOf(elsewhere)).toMatchObject({ status: 403 });
     const own = await call("POST", "/v1/keys", { key: admin.key, json: { name: "x", scopes: ["read"] } });
     expect(await own.json()).toMatchObject({ environment: "team-a" });
     expect((await call("DELETE", `/v1/keys/${theirs.key_id}`, { key: admin.key })).status).toBe(404);
     expect((await call("GET", "/v1/sandboxes", { key: theirs.key })).status).toBe(200);
-    const listed = (await (await call("GET", "/v1/keys", { key: admin.key })).json()) as { data: { environment: string }[] };
+    const listed = (await (await call("GET", "/v1/keys", { key: admin.key })).json()) as {
+      data: { environment: string }[];
+    };
     expect(new Set(listed.data.map((row) => row.environment))).toEqual(new Set(["team-a"]));
   });
 
@@ -69,7 +74,9 @@ describe("Idempotency-Key", () => {
 
   it("runs one of many at once", async () => {
     const answers = await Promise.all(Array.from({ length: 6 }, () => create("same", { "idempotency-key": "three" })));
-    const done = await Promise.all(answers.filter(({ status }) => status === 201).map((one) => one.json() as Promise<{ key_id: string }>));
+    const done = await Promise.all(
+      answers.filter(({ status }) => status === 201).map((one) => one.json() as Promise<{ key_id: string }>),
+    );
     expect(new Set(done.map((one) => one.key_id)).size).toBe(1);
     for (const { status } of answers) expect([201, 409]).toContain(status);
   });

@@ -103,14 +103,24 @@ describe("the list of sandboxes", () => {
     expect([...ids(first), ...ids(second)]).toEqual(ids(await list("?tag=even")));
   });
 
-  it.each(["?limit=0", "?limit=1001", "?limit=x", "?limit=1.5", "?limit=1&limit=2", "?cursor=!!", "?cursor=YWJj", "?state=nope", "?nope=1", "?tag="])(
-    "refuses %s",
-    async (query) => {
-      const problem = await problemOf(await call("GET", `/v1/sandboxes${query}`, { key }));
-      expect(problem).toMatchObject({ status: 400, code: "invalid_request" });
-      expect(problem.errors?.[0]?.path).toBe(/^\?(\w+)/.exec(query)![1] === "state" ? "state.0" : problem.errors![0]!.path);
-    },
-  );
+  it.each([
+    "?limit=0",
+    "?limit=1001",
+    "?limit=x",
+    "?limit=1.5",
+    "?limit=1&limit=2",
+    "?cursor=!!",
+    "?cursor=YWJj",
+    "?state=nope",
+    "?nope=1",
+    "?tag=",
+  ])("refuses %s", async (query) => {
+    const problem = await problemOf(await call("GET", `/v1/sandboxes${query}`, { key }));
+    expect(problem).toMatchObject({ status: 400, code: "invalid_request" });
+    expect(problem.errors?.[0]?.path).toBe(
+      /^\?(\w+)/.exec(query)![1] === "state" ? "state.0" : problem.errors![0]!.path,
+    );
+  });
 });
 
 describe("the catalog's row of a sandbox", () => {
@@ -119,7 +129,8 @@ describe("the catalog's row of a sandbox", () => {
 
   it("never goes back to an older version, nor do its tags", async () => {
     const environment = "versions";
-    const put = (version: number, changes: Partial<Sandbox>) => catalog.apply({ ...row(500, changes, version), environment });
+    const put = (version: number, changes: Partial<Sandbox>) =>
+      catalog.apply({ ...row(500, changes, version), environment });
     await put(1, { state: "created", tags: { a: "1", b: "1" } });
     await put(3, { state: "finished", tags: { b: "2", c: "1" } });
     await put(2, { state: "ready", tags: { a: "1", d: "1" } });

@@ -2,7 +2,8 @@ import { describe, expect, it } from "vitest";
 import { SANDBOX_STATES, type SandboxState } from "../../src/contract/sandbox.ts";
 import { transition, type SandboxEvent } from "../../src/sandbox/machine.ts";
 
-const exit = (more: object) => ({ kind: "container_exited", exit: { returncode: 0, oom: false, deadline: false, ...more } }) as const;
+const exit = (more: object) =>
+  ({ kind: "container_exited", exit: { returncode: 0, oom: false, deadline: false, ...more } }) as const;
 
 /** Where each event leads from `created`, `scheduled`, `started` and `ready`; `-` is nowhere. */
 const TABLE: [SandboxEvent, string, string, string, string][] = [
@@ -18,7 +19,13 @@ const TABLE: [SandboxEvent, string, string, string, string][] = [
   [{ kind: "lifetime_over" }, ...all("terminated timeout 124")],
   [{ kind: "idle_over" }, ...all("terminated idle_timeout 137")],
   [{ kind: "host_lost", error: "gone" }, ...all("terminated host_lost null")],
-  [{ kind: "start_failed", error: "no image" }, "terminated start_failed null", "terminated start_failed null", "-", "-"],
+  [
+    { kind: "start_failed", error: "no image" },
+    "terminated start_failed null",
+    "terminated start_failed null",
+    "-",
+    "-",
+  ],
   [{ kind: "no_capacity", error: "full" }, "terminated no_capacity null", "terminated no_capacity null", "-", "-"],
 ];
 

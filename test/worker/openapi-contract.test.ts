@@ -35,8 +35,7 @@ const ours = (await (await send(new Request(`${ORIGIN}/openapi.json`))).json()) 
 const resolve = (document: Document, schema: Schema): Schema =>
   schema.$ref ? document.components.schemas[schema.$ref.split("/").pop()!]! : schema;
 
-const typeOf = (schema: Schema) =>
-  [schema.type ?? "any", schema.nullable ? "null" : []].flat(2).toSorted().join("|");
+const typeOf = (schema: Schema) => [schema.type ?? "any", schema.nullable ? "null" : []].flat(2).toSorted().join("|");
 
 /** All that the contract says of a schema, ours must say too; ours may have more fields. */
 function expectSame(theirs: Schema | undefined, mine: Schema | undefined, where: string, isRequest: boolean): void {
@@ -58,15 +57,23 @@ function expectSame(theirs: Schema | undefined, mine: Schema | undefined, where:
   else for (const name of want.required ?? []) expect(have.required, `${where}: required`).toContain(name);
 }
 
-function expectContent(theirs: Content | undefined, mine: Content | undefined, where: string, isRequest: boolean): void {
+function expectContent(
+  theirs: Content | undefined,
+  mine: Content | undefined,
+  where: string,
+  isRequest: boolean,
+): void {
   expect(Object.keys(mine ?? {}), where).toEqual(Object.keys(theirs ?? {}));
-  for (const [type, { schema }] of Object.entries(theirs ?? {})) expectSame(schema, mine?.[type]?.schema, where, isRequest);
+  for (const [type, { schema }] of Object.entries(theirs ?? {}))
+    expectSame(schema, mine?.[type]?.schema, where, isRequest);
 }
 
 describe("the contract", () => {
   it("is of the same OpenAPI version, with the same security", () => {
     expect(ours.openapi).toBe(contract.openapi);
-    expect(ours.components.securitySchemes["ModalToken"]).toMatchObject(contract.components.securitySchemes["ModalToken"]!);
+    expect(ours.components.securitySchemes["ModalToken"]).toMatchObject(
+      contract.components.securitySchemes["ModalToken"]!,
+    );
   });
 
   const operations = Object.entries(contract.paths).flatMap(([path, methods]) =>
@@ -76,7 +83,11 @@ describe("the contract", () => {
   it.each(operations)("holds for $method $path", ({ path, method, operation }) => {
     const mine = ours.paths[path]?.[method];
     expect(mine).toBeDefined();
-    expect(mine).toMatchObject({ operationId: operation.operationId, summary: operation.summary, tags: operation.tags });
+    expect(mine).toMatchObject({
+      operationId: operation.operationId,
+      summary: operation.summary,
+      tags: operation.tags,
+    });
     for (const parameter of operation.parameters ?? []) {
       const own = mine!.parameters?.find(({ name }) => name === parameter.name);
       expect(own, parameter.name).toMatchObject({ in: parameter.in });
@@ -102,7 +113,9 @@ describe("the contract", () => {
 });
 
 describe("our own document", () => {
-  const all = Object.entries(ours.paths).flatMap(([path, methods]) => Object.entries(methods).map(([method, one]) => ({ path, method, one })));
+  const all = Object.entries(ours.paths).flatMap(([path, methods]) =>
+    Object.entries(methods).map(([method, one]) => ({ path, method, one })),
+  );
 
   it.each(all)("says of $method $path what it is called and how it fails", ({ one }) => {
     expect(one.operationId).toBeTruthy();
@@ -116,7 +129,9 @@ describe("our own document", () => {
   });
 
   it("refers to nothing that is not there", () => {
-    const refs = [...JSON.stringify(ours).matchAll(/"\$ref":"#\/components\/schemas\/(\w+)"/g)].map((match) => match[1]!);
+    const refs = [...JSON.stringify(ours).matchAll(/"\$ref":"#\/components\/schemas\/(\w+)"/g)].map(
+      (match) => match[1]!,
+    );
     expect(refs.length).toBeGreaterThan(0);
     for (const name of refs) expect(ours.components.schemas).toHaveProperty(name);
   });

@@ -1,4 +1,10 @@
-import { abortAllDurableObjects, env, evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
+import {
+  abortAllDurableObjects,
+  env,
+  evictDurableObject,
+  runDurableObjectAlarm,
+  runInDurableObject,
+} from "cloudflare:test";
 import { beforeEach, describe, expect, it } from "vitest";
 import { asApiError } from "../../src/contract/errors.ts";
 import { newId } from "../../src/contract/ids.ts";
@@ -26,7 +32,13 @@ const stubOf = (sandboxId: string) =>
 async function create(create: SandboxCreate = {}) {
   const sandboxId = newId("sandbox");
   const stub = stubOf(sandboxId);
-  await stub.create({ ...scope, sandboxId, create: { image: "fake", ...create }, backend: "docker", imageHostId: undefined });
+  await stub.create({
+    ...scope,
+    sandboxId,
+    create: { image: "fake", ...create },
+    backend: "docker",
+    imageHostId: undefined,
+  });
   return { sandboxId, stub };
 }
 
@@ -94,7 +106,11 @@ describe("the sandbox object", () => {
     await expect.poll(() => fakeHost.heldStarts).toBe(1);
     await stub.terminate(scope);
     fakeHost.holdsStarts = false;
-    expect(await stub.describe(scope)).toMatchObject({ state: "terminated", finish_reason: "terminated", returncode: 137 });
+    expect(await stub.describe(scope)).toMatchObject({
+      state: "terminated",
+      finish_reason: "terminated",
+      returncode: 137,
+    });
     await expect.poll(() => fakeHost.containers.has(sandboxId)).toBe(false);
     expect(await codeOf(stub.exec(scope, { command: ["true"] }, 0))).toBe("sandbox_ended");
   });
@@ -148,13 +164,23 @@ describe("the sandbox object", () => {
   it.each([
     [{ returncode: 3 }, { state: "finished", finish_reason: "exited", returncode: 3 }],
     [{ returncode: 143 }, { state: "finished", finish_reason: "signaled", returncode: 143 }],
-    [{ returncode: 137, oom: true }, { state: "finished", finish_reason: "oom", returncode: 137 }],
-    [{ returncode: 124, deadline: true }, { state: "terminated", finish_reason: "timeout", returncode: 124 }],
+    [
+      { returncode: 137, oom: true },
+      { state: "finished", finish_reason: "oom", returncode: 137 },
+    ],
+    [
+      { returncode: 124, deadline: true },
+      { state: "terminated", finish_reason: "timeout", returncode: 124 },
+    ],
   ])("reads the end %j from the host", async (exit, expected) => {
     const { sandboxId, stub } = await create();
     await untilState(stub, "ready");
     fakeHost.exit(sandboxId, exit);
-    const report = { url: "http://127.0.0.1:9", info: INFO, containers: [{ sandbox_id: sandboxId, generation: 1, running: false }] };
+    const report = {
+      url: "http://127.0.0.1:9",
+      info: INFO,
+      containers: [{ sandbox_id: sandboxId, generation: 1, running: false }],
+    };
     await expect
       .poll(async () => {
         await reconcile(env, report);
@@ -183,7 +209,10 @@ describe("the sandbox object", () => {
     const before = await stub.describe(scope);
     await evictDurableObject(stub);
     expect(await stub.describe(scope)).toEqual(before);
-    expect(await stub.getProcess(scope, process.process_id, 0)).toMatchObject({ returncode: 0, command: ["echo", "kept"] });
+    expect(await stub.getProcess(scope, process.process_id, 0)).toMatchObject({
+      returncode: 0,
+      command: ["echo", "kept"],
+    });
   });
 
   it("writes what the catalog missed when D1 answers again", async () => {
@@ -199,7 +228,9 @@ describe("the sandbox object", () => {
     await expect
       .poll(
         async () => {
-          const row = await runInDurableObject(stub, () => env.DB.prepare("SELECT state FROM sandboxes ORDER BY created_at DESC").first("state"));
+          const row = await runInDurableObject(stub, () =>
+            env.DB.prepare("SELECT state FROM sandboxes ORDER BY created_at DESC").first("state"),
+          );
           return row;
         },
         { timeout: 8000 },

@@ -25,7 +25,10 @@ const route = createRoute({
     params: SandboxParamsSchema,
     query: z.strictObject({
       wait: WaitSchema.optional().meta({ description: "Seconds to wait for the end of the process." }),
-      encoding: z.enum(ENCODINGS).optional().meta({ description: "How `stdout` and `stderr` are answered; `utf8` if left out." }),
+      encoding: z
+        .enum(ENCODINGS)
+        .optional()
+        .meta({ description: "How `stdout` and `stderr` are answered; `utf8` if left out." }),
     }),
     body: jsonBody(ExecRequestSchema),
   },

@@ -32,7 +32,8 @@ const writeRoute = createRoute({
   operationId: "writeSandboxFile",
   tags: ["Filesystem"],
   summary: "Write Sandbox File",
-  description: "Write a file inside the sandbox at the given absolute path. Its parents are made; a write that is cut off changes nothing.",
+  description:
+    "Write a file inside the sandbox at the given absolute path. Its parents are made; a write that is cut off changes nothing.",
   security: requires("write"),
   request: {
     params: SandboxParamsSchema,
@@ -76,12 +77,12 @@ function fileResponse({ body, size, range }: FileAnswer, isHead: boolean): Respo
   if (range) headers.set("content-range", `bytes ${range.first}-${range.last}/${size ?? "*"}`);
   const status = range ? 206 : 200;
   const length = range ? range.last - range.first + 1 : size;
+  if (length !== undefined) headers.set("content-length", String(length));
   if (isHead) {
-    if (length !== undefined) headers.set("content-length", String(length));
     void body.cancel().catch(() => undefined);
     return new Response(null, { status, headers });
   }
-  // The runtime sends Content-Length only for streams whose length it knows.
+  // The runtime sends the length only of a stream that has it fixed; one that is cut off then breaks the answer.
   const known = length === undefined ? body : body.pipeThrough(new FixedLengthStream(length));
   return new Response(known, { status, headers });
 }

@@ -94,7 +94,9 @@ export function registerHosts(api: OpenAPIHono<ApiEnv>): void {
 /** Hosts run the sandboxes of every environment, so only admins of the main one may touch them. */
 function requireOperator(principal: Principal): void {
   if (principal.environment !== DEFAULT_ENVIRONMENT) {
-    throw new ApiError("forbidden", { detail: `Hosts belong to admins of the environment \`${DEFAULT_ENVIRONMENT}\`.` });
+    throw new ApiError("forbidden", {
+      detail: `Hosts belong to admins of the environment \`${DEFAULT_ENVIRONMENT}\`.`,
+    });
   }
 }
 

@@ -29,7 +29,8 @@ const listRoute = createRoute({
   operationId: "listKeys",
   tags: ["Keys"],
   summary: "List Keys",
-  description: "The keys of the environment that are not revoked; the deployment's own admin key sees all environments.",
+  description:
+    "The keys of the environment that are not revoked; the deployment's own admin key sees all environments.",
   security: requires("admin"),
   request: { query: z.strictObject(ListQueryShape) },
   responses: { 200: json("A page of keys.", pageSchema(KeySchema)), ...problem },

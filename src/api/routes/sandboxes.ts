@@ -18,9 +18,7 @@ const MAX_TAG_CONDITIONS = 20;
 
 /** A query parameter that may be repeated: always a list inside. */
 const repeatable = <Item extends z.ZodType>(item: Item, max: number) =>
-  z
-    .preprocess((value) => (typeof value === "string" ? [value] : value), z.array(item).max(max))
-    .optional();
+  z.preprocess((value) => (typeof value === "string" ? [value] : value), z.array(item).max(max)).optional();
 
 const ListQuerySchema = z.strictObject({
   app_id: z.string().max(128).optional(),

@@ -30,7 +30,10 @@ export class DockerBackend implements Backend {
   }
 
   async start(spec: StartSpec): Promise<StartOutcome> {
-    const result = await this.#client.json(StartResultSchema, "PUT", this.#base, { body: spec, timeoutMs: START_TIMEOUT_MS });
+    const result = await this.#client.json(StartResultSchema, "PUT", this.#base, {
+      body: spec,
+      timeoutMs: START_TIMEOUT_MS,
+    });
     return result.kind === "failed" ? result : { kind: result.kind, publishedPorts: result.published_ports };
   }
 
@@ -81,7 +84,11 @@ export class DockerBackend implements Backend {
     };
   }
 
-  async writeFile(path: string, body: ReadableStream<Uint8Array>, options: { size?: number; mode?: string }): Promise<void> {
+  async writeFile(
+    path: string,
+    body: ReadableStream<Uint8Array>,
+    options: { size?: number; mode?: string },
+  ): Promise<void> {
     const query = new URLSearchParams({ path });
     if (options.mode !== undefined) query.set("mode", options.mode);
     if (options.size !== undefined) query.set("size", String(options.size));
@@ -90,7 +97,9 @@ export class DockerBackend implements Backend {
   }
 
   snapshot(imageId: string): Promise<{ size: number }> {
-    return this.#client.json(SnapshotResultSchema, "POST", `${this.#base}/snapshots/${imageId}`, { timeoutMs: SNAPSHOT_TIMEOUT_MS });
+    return this.#client.json(SnapshotResultSchema, "POST", `${this.#base}/snapshots/${imageId}`, {
+      timeoutMs: SNAPSHOT_TIMEOUT_MS,
+    });
   }
 
   async probePort(port: number): Promise<boolean> {

@@ -36,7 +36,10 @@ export class HostClient {
     const response = await this.#call(method, target, options);
     const parsed = schema.safeParse(await response.json().catch(() => undefined));
     if (!parsed.success) {
-      throw new ApiError("backend_unavailable", { detail: "The host gave an answer that makes no sense.", cause: parsed.error });
+      throw new ApiError("backend_unavailable", {
+        detail: "The host gave an answer that makes no sense.",
+        cause: parsed.error,
+      });
     }
     return parsed.data;
   }
@@ -64,7 +67,9 @@ export class HostClient {
     const problem = fromProblem(await response.json().catch(() => undefined));
     if (problem && problem.code !== "unauthenticated") throw problem;
     throw new ApiError("backend_unavailable", {
-      detail: problem ? "The host does not accept the control plane's signature." : `The host answered ${response.status}.`,
+      detail: problem
+        ? "The host does not accept the control plane's signature."
+        : `The host answered ${response.status}.`,
       retryAfter: 5,
     });
   }
@@ -77,7 +82,11 @@ export class HostClient {
     try {
       return await fetch(`${this.#host.url}${target}`, { ...init, method, headers, redirect: "manual" });
     } catch (cause) {
-      throw new ApiError("backend_unavailable", { detail: "The sandbox's host does not answer.", retryAfter: 5, cause });
+      throw new ApiError("backend_unavailable", {
+        detail: "The sandbox's host does not answer.",
+        retryAfter: 5,
+        cause,
+      });
     }
   }
 }

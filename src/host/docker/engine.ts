@@ -1,7 +1,13 @@
 import type { IncomingMessage } from "node:http";
 import type { Duplex, Readable } from "node:stream";
 import Docker from "dockerode";
-import type { ContainerCreateOptions, ContainerInspectInfo, ExecInspectInfo, HostConfig, ImageInspectInfo } from "dockerode";
+import type {
+  ContainerCreateOptions,
+  ContainerInspectInfo,
+  ExecInspectInfo,
+  HostConfig,
+  ImageInspectInfo,
+} from "dockerode";
 
 export type { ContainerCreateOptions, ContainerInspectInfo, ExecInspectInfo, HostConfig, ImageInspectInfo };
 
@@ -48,7 +54,8 @@ export class Engine {
   info = (): Promise<EngineInfo> => this.#call(CALL_TIMEOUT_MS, () => this.#docker.info());
 
   create = async (options: ContainerCreateOptions): Promise<string> =>
-    (await this.#call(SLOW_CALL_TIMEOUT_MS, (abortSignal) => this.#docker.createContainer({ ...options, abortSignal }))).id;
+    (await this.#call(SLOW_CALL_TIMEOUT_MS, (abortSignal) => this.#docker.createContainer({ ...options, abortSignal })))
+      .id;
 
   start = (id: string): Promise<void> =>
     this.#call(SLOW_CALL_TIMEOUT_MS, (abortSignal) => this.#docker.getContainer(id).start({ abortSignal }));
@@ -62,7 +69,9 @@ export class Engine {
 
   /** Kills and removes a container with its anonymous volumes. */
   remove = (id: string): Promise<void> =>
-    this.#call(SLOW_CALL_TIMEOUT_MS, (abortSignal) => this.#docker.getContainer(id).remove({ force: true, v: true, abortSignal }));
+    this.#call(SLOW_CALL_TIMEOUT_MS, (abortSignal) =>
+      this.#docker.getContainer(id).remove({ force: true, v: true, abortSignal }),
+    );
 
   /** The ids of all containers with this label, running or not. */
   list = async (label: string): Promise<string[]> => {
@@ -118,14 +127,20 @@ export class Engine {
     this.#call(CALL_TIMEOUT_MS, (abortSignal) => this.#docker.getImage(image).tag({ repo, tag, abortSignal }));
 
   removeImage = async (reference: string, options: { force: boolean }): Promise<void> => {
-    await this.#call(SLOW_CALL_TIMEOUT_MS, (abortSignal) => this.#docker.getImage(reference).remove({ ...options, abortSignal }));
+    await this.#call(SLOW_CALL_TIMEOUT_MS, (abortSignal) =>
+      this.#docker.getImage(reference).remove({ ...options, abortSignal }),
+    );
   };
 
   /** Prepares a process with all three streams; answers the id of the exec. */
   createExec = async (id: string, command: string[], env: string[], workdir: string | undefined): Promise<string> => {
     const streams = { AttachStdin: true, AttachStdout: true, AttachStderr: true, Tty: false };
     const options = { ...streams, Cmd: command, Env: env, ...(workdir ? { WorkingDir: workdir } : {}) };
-    return (await this.#call(CALL_TIMEOUT_MS, (abortSignal) => this.#docker.getContainer(id).exec({ ...options, abortSignal }))).id;
+    return (
+      await this.#call(CALL_TIMEOUT_MS, (abortSignal) =>
+        this.#docker.getContainer(id).exec({ ...options, abortSignal }),
+      )
+    ).id;
   };
 
   /** Starts it; answers the raw connection, stdout and stderr multiplexed. */
@@ -143,7 +158,9 @@ export class Engine {
     const expired = Promise.withResolvers<never>();
     const timer = setTimeout(() => {
       controller.abort();
-      expired.reject(new EngineError(`the container engine did not answer within ${timeoutMs / 1000} s`, undefined, undefined));
+      expired.reject(
+        new EngineError(`the container engine did not answer within ${timeoutMs / 1000} s`, undefined, undefined),
+      );
     }, timeoutMs);
     try {
       return await Promise.race([action(controller.signal), expired.promise]);

@@ -59,7 +59,8 @@ export async function spawnExec(context: ExecContext, request: ExecRequest): Pro
 
 /** Newer engines refuse the start itself; older ones write the reason to stdout and end. */
 function isRefusedProgram(error: EngineError): boolean {
-  const known = /OCI runtime exec failed|executable file|no such file|permission denied|chdir|not a directory|exec format/i;
+  const known =
+    /OCI runtime exec failed|executable file|no such file|permission denied|chdir|not a directory|exec format/i;
   return (error.status === 400 || error.status === 500) && known.test(error.message);
 }
 
@@ -109,7 +110,8 @@ class ExecProcess implements Spawned {
   async kill(signal: SignalName): Promise<void> {
     const { engine, containerId, direct, hasTools } = this.#context;
     if (!direct) {
-      if (this.#code === undefined) await signalMarked(engine, { containerId, mark: this.#processId, signal, hasTools });
+      if (this.#code === undefined)
+        await signalMarked(engine, { containerId, mark: this.#processId, signal, hasTools });
       return;
     }
     const deadline = Date.now() + START_REPORT_MS;

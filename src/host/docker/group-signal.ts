@@ -47,7 +47,10 @@ export async function signalMarked(
   try {
     const execId = await engine.createExec(options.containerId, [...shell, "-c", script], [], "/");
     const connection = await engine.startExec(execId);
-    connection.on("error", () => undefined).resume().end();
+    connection
+      .on("error", () => undefined)
+      .resume()
+      .end();
     await Promise.race([new Promise((resolve) => connection.once("close", resolve)), sleep(KILL_TIMEOUT_MS)]);
     connection.destroy();
   } catch (error) {

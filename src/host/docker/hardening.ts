@@ -3,8 +3,18 @@ import type { HostConfig } from "./engine.ts";
 
 /** Docker's own default set without NET_RAW (forged packets on the bridge) and MKNOD (device files). */
 const CAPABILITIES = [
-  "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP", "NET_BIND_SERVICE", "SYS_CHROOT",
-  "AUDIT_WRITE", "SETFCAP",
+  "CHOWN",
+  "DAC_OVERRIDE",
+  "FOWNER",
+  "FSETID",
+  "KILL",
+  "SETGID",
+  "SETUID",
+  "SETPCAP",
+  "NET_BIND_SERVICE",
+  "SYS_CHROOT",
+  "AUDIT_WRITE",
+  "SETFCAP",
 ];
 const MAX_PROCESSES = 4096;
 /** Below what makes programs crawl that walk all their possible files, as they do under an engine's "unlimited". */
@@ -15,7 +25,10 @@ const BYTES_PER_MIB = 1_048_576;
  * What keeps a sandbox in its place: the same for every container, with the limits that its spec asks for. `limitFiles` is
  * false under an engine whose own limit of open files is lower, which it cannot raise for a container.
  */
-export function hardenedHostConfig(spec: Pick<StartSpec, "cpu" | "memory">, options: { limitFiles: boolean }): HostConfig {
+export function hardenedHostConfig(
+  spec: Pick<StartSpec, "cpu" | "memory">,
+  options: { limitFiles: boolean },
+): HostConfig {
   const memory = spec.memory === undefined ? undefined : spec.memory * BYTES_PER_MIB;
   const ociRuntime = process.env["SANDBAR_OCI_RUNTIME"];
   return {

@@ -15,13 +15,17 @@ export function snapshotReference(imageId: string): string {
 }
 
 /** Finds an image on this machine or pulls it. Throws {@link StartFailure} with the engine's reason when neither works. */
-export async function requireImage(engine: Engine, image: string): Promise<{ reference: string; info: ImageInspectInfo }> {
+export async function requireImage(
+  engine: Engine,
+  image: string,
+): Promise<{ reference: string; info: ImageInspectInfo }> {
   const isSnapshot = SNAPSHOT_ID.test(image);
   const reference = isSnapshot ? snapshotReference(image) : image;
   if (!REFERENCE.test(reference)) throw new StartFailure(`${JSON.stringify(image)} is no image reference`);
   const local = await findImage(engine, reference);
   // Snapshots belong to somebody: they start by the id that was checked, not by a tag or the first digits of a digest.
-  if (!isSnapshot && local?.Config.Labels?.[SNAPSHOT_LABEL]) throw new StartFailure(`the image ${image} is a snapshot: name it by its id`);
+  if (!isSnapshot && local?.Config.Labels?.[SNAPSHOT_LABEL])
+    throw new StartFailure(`the image ${image} is a snapshot: name it by its id`);
   if (local) return { reference, info: local };
   if (isSnapshot) throw new StartFailure(`the image ${image} is not on this host`);
   try {

@@ -30,7 +30,11 @@ export async function requireProgram(
   throw new StartFailure(`the entrypoint ${JSON.stringify(program)} was not found in the image`);
 }
 
-async function statFollowed(engine: Engine, containerId: string, path: string): Promise<FileStat | "unknown" | undefined> {
+async function statFollowed(
+  engine: Engine,
+  containerId: string,
+  path: string,
+): Promise<FileStat | "unknown" | undefined> {
   try {
     const stat = await engine.stat(containerId, path);
     // The engine resolves the whole chain of links below the container's root.

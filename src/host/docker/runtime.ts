@@ -82,7 +82,8 @@ class DockerRuntime implements Runtime {
       const info = await this.#engine.inspect(id).catch(() => undefined);
       if (!info) continue;
       // Made but never started: its start was cut off, and will be asked for again.
-      if (info.State.Status === "created" || info.State.Status === "configured") await removeContainer(this.#engine, id);
+      if (info.State.Status === "created" || info.State.Status === "configured")
+        await removeContainer(this.#engine, id);
       else found.push(await openContainer(this.#engine, info));
     }
     return found;
@@ -116,7 +117,8 @@ class DockerRuntime implements Runtime {
       await requireProgram(this.#engine, name, command[0] ?? "", options);
     } catch (error) {
       if (spec.entrypoint || !(error instanceof StartFailure)) throw error;
-      const advice = "this image has no `sleep` to idle with: install a static busybox on the host (busybox-static) or give an entrypoint";
+      const advice =
+        "this image has no `sleep` to idle with: install a static busybox on the host (busybox-static) or give an entrypoint";
       throw new StartFailure(advice, { cause: error });
     }
   }

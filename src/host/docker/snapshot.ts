@@ -11,7 +11,11 @@ import { tarArchive } from "./tar-archive.ts";
  * sandbox's variables, secrets among them, would stay. So the committed image lends its layers only: an archive that holds a
  * clean configuration and names the same layers is loaded, which moves no data, and the committed image is dropped.
  */
-export async function snapshotContainer(engine: Engine, containerId: string, imageId: string): Promise<{ size: number }> {
+export async function snapshotContainer(
+  engine: Engine,
+  containerId: string,
+  imageId: string,
+): Promise<{ size: number }> {
   const container = await engine.inspect(containerId);
   const base = await engine.inspectImage(container.Image);
   const own = (container.Config.Env ?? []).filter((entry) => !(base.Config.Env ?? []).includes(entry));
@@ -48,7 +52,9 @@ async function loadClean(engine: Engine, committed: ImageInspectInfo, base: Imag
   });
   const configName = `${createHash("sha256").update(config).digest("hex")}.json`;
   const reference = snapshotReference(imageId);
-  const manifest = [{ Config: configName, RepoTags: [reference], Layers: layers.map((_, index) => `${index}/layer.tar`) }];
+  const manifest = [
+    { Config: configName, RepoTags: [reference], Layers: layers.map((_, index) => `${index}/layer.tar`) },
+  ];
   try {
     await engine.load(tarArchive({ [configName]: config, "manifest.json": JSON.stringify(manifest) }));
   } catch {

@@ -17,7 +17,7 @@ const NOISE = [
 /** The engine's reason on one line, without the names of its source files: `exec: "x": executable file not found in $PATH`. */
 export function readableReason(message: string): string {
   let reason = message.replace(/\s+/g, " ").trim();
-  for (let before = ""; before !== reason; ) {
+  for (let before = ""; before !== reason;) {
     before = reason;
     for (const pattern of NOISE) reason = reason.replace(pattern, "");
   }

@@ -19,6 +19,12 @@ function header(name: string, size: number): Buffer {
   block.write("        ", 148);
   block.write("0", 156);
   block.write("ustar\x0000", 257, "latin1");
-  block.write(`${octal(block.reduce((sum, byte) => sum + byte, 0), 6)}\0 `, 148);
+  block.write(
+    `${octal(
+      block.reduce((sum, byte) => sum + byte, 0),
+      6,
+    )}\0 `,
+    148,
+  );
   return block;
 }

@@ -34,7 +34,11 @@ async function isStaticElf(path: string): Promise<boolean> {
     try {
       const { buffer } = await file.read(Buffer.alloc(4096), 0, 4096, 0);
       if (buffer.readUInt32BE(0) !== 0x7f454c46 || buffer[4] !== 2 || buffer[5] !== 1) return false;
-      const [start, size, count] = [Number(buffer.readBigUInt64LE(32)), buffer.readUInt16LE(54), buffer.readUInt16LE(56)];
+      const [start, size, count] = [
+        Number(buffer.readBigUInt64LE(32)),
+        buffer.readUInt16LE(54),
+        buffer.readUInt16LE(56),
+      ];
       for (let index = 0; index < count; index++) {
         if (buffer.readUInt32LE(start + index * size) === PT_INTERP) return false;
       }

@@ -15,7 +15,8 @@ export function version1Parents(): Partial<Record<Controller, string>> {
     if (type !== "cgroup") continue;
     for (const name of ["memory", "cpu", "pids", "freezer"] as const) {
       const path = own.get(name);
-      if (path !== undefined && options.includes(name)) parents[name] = `${point}${below(root, path)}`.replace(/\/$/, "");
+      if (path !== undefined && options.includes(name))
+        parents[name] = `${point}${below(root, path)}`.replace(/\/$/, "");
     }
   }
   return parents;
@@ -66,10 +67,13 @@ function below(root: string, path: string): string {
 }
 
 function cgroupMounts() {
-  return readFileSync("/proc/self/mountinfo", "utf8").trim().split("\n").map((line) => {
-    const [before = "", after = ""] = line.split(" - ");
-    const [, , , root = "/", point = ""] = before.split(" ");
-    const [type = "", , options = ""] = after.split(" ");
-    return { root, point, type, options: options.split(",") };
-  });
+  return readFileSync("/proc/self/mountinfo", "utf8")
+    .trim()
+    .split("\n")
+    .map((line) => {
+      const [before = "", after = ""] = line.split(" - ");
+      const [, , , root = "/", point = ""] = before.split(" ");
+      const [type = "", , options = ""] = after.split(" ");
+      return { root, point, type, options: options.split(",") };
+    });
 }

@@ -54,7 +54,9 @@ export class Cgroups {
   }
 
   group(name: string): Cgroup {
-    const paths = new Map(Object.entries(this.#parents).map(([key, parent]) => [key as Controller, `${parent}/sandbar-${name}`]));
+    const paths = new Map(
+      Object.entries(this.#parents).map(([key, parent]) => [key as Controller, `${parent}/sandbar-${name}`]),
+    );
     return new Cgroup(this.#version, paths);
   }
 }
@@ -169,7 +171,10 @@ export class Cgroup {
 
 function processesIn(path: string): number[] {
   try {
-    return readFileSync(`${path}/cgroup.procs`, "utf8").split("\n").map(Number).filter((pid) => pid > 1 && pid !== process.pid);
+    return readFileSync(`${path}/cgroup.procs`, "utf8")
+      .split("\n")
+      .map(Number)
+      .filter((pid) => pid > 1 && pid !== process.pid);
   } catch {
     return [];
   }

@@ -8,7 +8,10 @@ import { readLine } from "./dial-line.ts";
 
 const LOOPBACKS = ["127.0.0.1", "::1"];
 
-process.stdin.on("close", () => process.exit(0)).on("error", () => process.exit(0)).resume();
+process.stdin
+  .on("close", () => process.exit(0))
+  .on("error", () => process.exit(0))
+  .resume();
 
 const server = createServer({ allowHalfOpen: true }, (client) => {
   client.on("error", () => client.destroy());
@@ -29,11 +32,16 @@ function attempt(client: Socket, port: number, hosts: string[]): void {
     target.off("error", onError);
     client.write("ok\n");
     // Each direction ends by itself; a broken one takes both down.
-    for (const [one, other] of [[client, target], [target, client]] as const) {
+    for (const [one, other] of [
+      [client, target],
+      [target, client],
+    ] as const) {
       one.pipe(other);
-      one.on("error", () => other.destroy()).on("close", () => {
-        if (one.errored !== null || !one.readableEnded) other.destroy();
-      });
+      one
+        .on("error", () => other.destroy())
+        .on("close", () => {
+          if (one.errored !== null || !one.readableEnded) other.destroy();
+        });
     }
   });
 }

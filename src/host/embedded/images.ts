@@ -26,7 +26,8 @@ export class Images {
 
   /** Also removes what an earlier daemon began and did not end. */
   static async open(dataDir: string): Promise<Images> {
-    for (const name of ["sandboxes", "images", "layers", "trash"]) await mkdir(`${dataDir}/${name}`, { recursive: true });
+    for (const name of ["sandboxes", "images", "layers", "trash"])
+      await mkdir(`${dataDir}/${name}`, { recursive: true });
     const images = new Images(dataDir);
     for (const name of await readdir(`${dataDir}/trash`)) await images.#bury(`${dataDir}/trash/${name}`);
     await images.#collect();
@@ -37,7 +38,8 @@ export class Images {
   lend(image: string, dir: string): Promise<string[]> {
     return this.#serially(async () => {
       const layers = await this.#layersOf(image);
-      if (layers.length > MAX_LAYERS) throw new StartFailure(`The image is a chain of more than ${MAX_LAYERS} snapshots.`);
+      if (layers.length > MAX_LAYERS)
+        throw new StartFailure(`The image is a chain of more than ${MAX_LAYERS} snapshots.`);
       await mkdir(dir, { mode: 0o700 });
       await writeFile(`${dir}/layers`, JSON.stringify(layers));
       return layers;
@@ -80,7 +82,9 @@ export class Images {
     if (image === HOST_IMAGE) return [];
     const path = `${this.#dataDir}/images/${image}`;
     if (!IMAGE_ID.test(image) || !existsSync(path)) {
-      throw new StartFailure(`No image ${JSON.stringify(image)} on this host; it runs "${HOST_IMAGE}" and its own snapshots.`);
+      throw new StartFailure(
+        `No image ${JSON.stringify(image)} on this host; it runs "${HOST_IMAGE}" and its own snapshots.`,
+      );
     }
     return readList(path);
   }

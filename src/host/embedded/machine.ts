@@ -9,7 +9,14 @@ export const AS_ROOT: string[] = isRoot ? [] : ["unshare", "--user", "--map-root
 
 /** How `unshare` makes a container; the new cgroup namespace hides where the daemon lives. */
 export const UNSHARE = [
-  "unshare", "--mount", "--pid", "--net", "--ipc", "--uts", "--cgroup", "--fork",
+  "unshare",
+  "--mount",
+  "--pid",
+  "--net",
+  "--ipc",
+  "--uts",
+  "--cgroup",
+  "--fork",
   ...(isRoot ? [] : ["--user", "--map-root-user"]),
   "--",
 ];

@@ -2,7 +2,22 @@ import { accessSync, constants } from "node:fs";
 import { mkdir, rm } from "node:fs/promises";
 import { AS_ROOT, HOST_ENV, isRoot, run, UNSHARE } from "./machine.ts";
 
-const PROGRAMS = ["unshare", "nsenter", "setpriv", "mount", "umount", "pivot_root", "chroot", "setsid", "prlimit", "mkfifo", "cp", "ln", "du", "rm"];
+const PROGRAMS = [
+  "unshare",
+  "nsenter",
+  "setpriv",
+  "mount",
+  "umount",
+  "pivot_root",
+  "chroot",
+  "setsid",
+  "prlimit",
+  "mkfifo",
+  "cp",
+  "ln",
+  "du",
+  "rm",
+];
 const LOOPBACK_PROGRAMS = ["ip", "ifconfig", "busybox"];
 /** A Unix socket lies in there, and the kernel takes no path longer than 107 bytes. */
 const MAX_DATA_DIR_BYTES = 55;
@@ -11,13 +26,25 @@ const MAX_DATA_DIR_BYTES = 55;
 export async function checkMachine(dataDir: string): Promise<void> {
   if (process.platform !== "linux") throw new Error(`The embedded runtime needs Linux; this is ${process.platform}.`);
   // The path becomes part of mount options, which have no quotes.
-  if (!/^[A-Za-z0-9/._-]+$/.test(dataDir)) throw new Error(`The data directory ${dataDir} has characters other than A-Z a-z 0-9 / . _ -`);
-  if (dataDir.length > MAX_DATA_DIR_BYTES) throw new Error(`The data directory ${dataDir} is longer than ${MAX_DATA_DIR_BYTES} characters.`);
+  if (!/^[A-Za-z0-9/._-]+$/.test(dataDir))
+    throw new Error(`The data directory ${dataDir} has characters other than A-Z a-z 0-9 / . _ -`);
+  if (dataDir.length > MAX_DATA_DIR_BYTES)
+    throw new Error(`The data directory ${dataDir} is longer than ${MAX_DATA_DIR_BYTES} characters.`);
   const missing = PROGRAMS.filter((name) => !onPath(name));
-  if (missing.length > 0) throw new Error(`This machine has no ${missing.join(", ")}, which the embedded runtime needs (util-linux, coreutils).`);
-  if (!LOOPBACK_PROGRAMS.some(onPath)) throw new Error("This machine has none of ip, ifconfig and busybox, to set up a sandbox's loopback.");
-  await attempt([...UNSHARE, "true"], isRoot ? "This machine forbids new namespaces" : "This machine forbids user namespaces to ordinary users");
-  await attempt([...UNSHARE, "mount", "-t", "proc", "proc", "/proc"], "This machine forbids a /proc of one's own (is this a container itself?)");
+  if (missing.length > 0)
+    throw new Error(
+      `This machine has no ${missing.join(", ")}, which the embedded runtime needs (util-linux, coreutils).`,
+    );
+  if (!LOOPBACK_PROGRAMS.some(onPath))
+    throw new Error("This machine has none of ip, ifconfig and busybox, to set up a sandbox's loopback.");
+  await attempt(
+    [...UNSHARE, "true"],
+    isRoot ? "This machine forbids new namespaces" : "This machine forbids user namespaces to ordinary users",
+  );
+  await attempt(
+    [...UNSHARE, "mount", "-t", "proc", "proc", "/proc"],
+    "This machine forbids a /proc of one's own (is this a container itself?)",
+  );
   await checkOverlay(dataDir);
 }
 
@@ -28,7 +55,10 @@ async function checkOverlay(dataDir: string): Promise<void> {
   try {
     // A file that is only deleted shows whether the filesystem takes the marks that overlays need.
     const script = 'mount -t overlay overlay -o "$1" "$0" && mkdir "$0/.sandbar-probe" && rmdir "$0/.sandbar-probe"';
-    await attempt([...UNSHARE, "sh", "-c", script, `${dir}/root`, options], `An overlay cannot be kept in ${dataDir}; choose a data directory on a disk or tmpfs`);
+    await attempt(
+      [...UNSHARE, "sh", "-c", script, `${dir}/root`, options],
+      `An overlay cannot be kept in ${dataDir}; choose a data directory on a disk or tmpfs`,
+    );
   } finally {
     await run([...AS_ROOT, "rm", "-rf", "--", dir]);
   }

@@ -4,13 +4,49 @@ import { isRoot, programTrees, run } from "./machine.ts";
 
 /** The harmless part of /etc: nothing that names users, keys or services of this machine. */
 const ETC = [
-  "nsswitch.conf", "ld.so.conf", "ld.so.conf.d", "ld.so.cache", "alternatives", "ssl/certs", "ssl/openssl.cnf",
-  "ca-certificates", "ca-certificates.conf", "pki/tls/certs", "pki/ca-trust/extracted", "services", "protocols", "mime.types", "localtime",
-  "debian_version", "os-release", "terminfo", "bash.bashrc", "profile", "inputrc",
+  "nsswitch.conf",
+  "ld.so.conf",
+  "ld.so.conf.d",
+  "ld.so.cache",
+  "alternatives",
+  "ssl/certs",
+  "ssl/openssl.cnf",
+  "ca-certificates",
+  "ca-certificates.conf",
+  "pki/tls/certs",
+  "pki/ca-trust/extracted",
+  "services",
+  "protocols",
+  "mime.types",
+  "localtime",
+  "debian_version",
+  "os-release",
+  "terminfo",
+  "bash.bashrc",
+  "profile",
+  "inputrc",
 ];
 const DIRECTORIES = [
-  "dev/pts", "dev/shm", "root/proc", "root/sys", "root/dev", "root/.sandbar", "root/root", "root/home", "root/opt", "root/srv", "root/mnt",
-  "root/media", "root/run/lock", "root/tmp", "root/var/tmp", "root/var/cache", "root/var/lib", "root/var/log", "root/var/spool", "root/etc",
+  "dev/pts",
+  "dev/shm",
+  "root/proc",
+  "root/sys",
+  "root/dev",
+  "root/.sandbar",
+  "root/root",
+  "root/home",
+  "root/opt",
+  "root/srv",
+  "root/mnt",
+  "root/media",
+  "root/run/lock",
+  "root/tmp",
+  "root/var/tmp",
+  "root/var/cache",
+  "root/var/lib",
+  "root/var/log",
+  "root/var/spool",
+  "root/etc",
 ];
 const DEVICES = ["null", "zero", "full", "random", "urandom", "tty"];
 const READ_ONLY_PROC = ["sys", "sysrq-trigger", "irq", "bus", "fs"];
@@ -24,9 +60,15 @@ export async function makeSkeleton(dataDir: string): Promise<void> {
   const dir = `${final}.${process.pid}`;
   await rm(dir, { recursive: true, force: true });
   const { trees, links } = programTrees();
-  for (const name of [...DIRECTORIES, ...trees.map((tree) => `root/${tree}`)]) await mkdir(`${dir}/${name}`, { recursive: true });
+  for (const name of [...DIRECTORIES, ...trees.map((tree) => `root/${tree}`)])
+    await mkdir(`${dir}/${name}`, { recursive: true });
   for (const target of links) await symlink(target, `${dir}/root/${target.split("/").at(-1)}`);
-  for (const [path, mode] of [["root/root", 0o700], ["root/tmp", 0o1777], ["root/var/tmp", 0o1777], ["root/run/lock", 0o1777]] as const) {
+  for (const [path, mode] of [
+    ["root/root", 0o700],
+    ["root/tmp", 0o1777],
+    ["root/var/tmp", 0o1777],
+    ["root/run/lock", 0o1777],
+  ] as const) {
     await chmod(`${dir}/${path}`, mode);
   }
   await symlink("../run", `${dir}/root/var/run`);
@@ -42,7 +84,10 @@ export async function makeSkeleton(dataDir: string): Promise<void> {
     await cp(`/etc/${name}`, `${etc}/${name}`, { recursive: true, verbatimSymlinks: true }).catch(() => {});
   }
   const shell = existsSync("/bin/bash") ? "/bin/bash" : "/bin/sh";
-  await writeFile(`${etc}/passwd`, `root:x:0:0:root:/root:${shell}\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n`);
+  await writeFile(
+    `${etc}/passwd`,
+    `root:x:0:0:root:/root:${shell}\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n`,
+  );
   await writeFile(`${etc}/group`, "root:x:0:\ntty:x:5:\nnogroup:x:65534:\n");
   await writeFile(`${etc}/hostname`, "sandbar\n");
   await writeFile(`${etc}/hosts`, "127.0.0.1 localhost sandbar\n::1 localhost ip6-localhost\n");
@@ -74,7 +119,10 @@ export function fstabs(dataDir: string, dir: string, layers: string[]): Record<"
   const box = `${stage}/a/box`;
   const { trees } = programTrees();
   const overlay = (tree: string) => {
-    const bases = [...(!isRoot || tree === "root" ? [`${dataDir}/skeleton/${tree}`] : []), ...(tree === "root" ? [] : [`/${tree}`])];
+    const bases = [
+      ...(!isRoot || tree === "root" ? [`${dataDir}/skeleton/${tree}`] : []),
+      ...(tree === "root" ? [] : [`/${tree}`]),
+    ];
     const lower = [...layers.map((layer) => `${layer}/${tree}`), ...bases].join(":");
     const kind = isRoot ? "index=off,metacopy=off,redirect_dir=on" : "userxattr";
     const options = `lowerdir=${lower},upperdir=${dir}/upper/${tree},workdir=${dir}/work/${tree},${kind},nodev`;
@@ -103,7 +151,9 @@ export function fstabs(dataDir: string, dir: string, layers: string[]): Record<"
       ...DEVICES.map((name) => `/dev/${name} ${box}/dev/${name} none bind`),
       `devpts ${box}/dev/pts devpts newinstance,ptmxmode=0666,mode=0620,nosuid,noexec`,
       `shm ${box}/dev/shm tmpfs mode=1777,size=64m,${quiet}`,
-      ...READ_ONLY_PROC.filter((name) => existsSync(`/proc/${name}`)).map((name) => bindReadOnly(`${box}/proc/${name}`)),
+      ...READ_ONLY_PROC.filter((name) => existsSync(`/proc/${name}`)).map((name) =>
+        bindReadOnly(`${box}/proc/${name}`),
+      ),
       ...masked.map((name) => `/dev/null ${box}/proc/${name} none bind`),
       ...maskedDirectories.map((name) => `tmpfs ${box}/proc/${name} tmpfs ro,size=0,${quiet}`),
     ]),

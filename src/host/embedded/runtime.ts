@@ -19,7 +19,18 @@ const CLOSE_ON_EXEC = 0o2000000;
 const BOOT_TIMEOUT_MS = 10_000;
 /** What Docker leaves to a container, without MKNOD and SYS_CHROOT, which undo the container's own walls. */
 const CAPABILITIES = [
-  "chown", "dac_override", "fsetid", "fowner", "net_raw", "setgid", "setuid", "setfcap", "setpcap", "net_bind_service", "kill", "audit_write",
+  "chown",
+  "dac_override",
+  "fsetid",
+  "fowner",
+  "net_raw",
+  "setgid",
+  "setuid",
+  "setfcap",
+  "setpcap",
+  "net_bind_service",
+  "kill",
+  "audit_write",
 ];
 
 export interface EmbeddedOptions {
@@ -101,7 +112,12 @@ class EmbeddedRuntime implements Runtime {
         await this.#images.discard(dir);
         continue;
       }
-      const container = new EmbeddedContainer({ dir, spec: StartSpecSchema.parse(JSON.parse(state)), cgroup, images: this.#images });
+      const container = new EmbeddedContainer({
+        dir,
+        spec: StartSpecSchema.parse(JSON.parse(state)),
+        cgroup,
+        images: this.#images,
+      });
       await container.recover(signalIn(dir));
       containers.push(container);
     }
@@ -115,7 +131,8 @@ class EmbeddedRuntime implements Runtime {
   #refuseUnsupported(spec: StartSpec): void {
     if (spec.raw_ports.length > 0) throw new StartFailure("This host cannot publish raw TCP ports.");
     if (spec.cpu !== undefined && !this.capabilities.cpu_limit) throw new StartFailure("This host cannot limit cpu.");
-    if (spec.memory !== undefined && !this.capabilities.memory_limit) throw new StartFailure("This host cannot limit memory.");
+    if (spec.memory !== undefined && !this.capabilities.memory_limit)
+      throw new StartFailure("This host cannot limit memory.");
   }
 }
 
@@ -125,7 +142,13 @@ async function openToAll(dir: string): Promise<void> {
 }
 
 /** Runs `boot.sh`; resolves when the launcher inside takes commands. The container does not end with this daemon. */
-async function boot(dir: string, layerDir: string, cgroups: string[], launcher: Launcher, image: string): Promise<void> {
+async function boot(
+  dir: string,
+  layerDir: string,
+  cgroups: string[],
+  launcher: Launcher,
+  image: string,
+): Promise<void> {
   const log = openSync(`${dir}/boot.log`, "w");
   const join = cgroups.map((_, index) => `echo 0 >"$${index + 1}/cgroup.procs"`);
   const script = `${[...join, `shift ${cgroups.length}`].join(" && ")} && exec "$@"`;
@@ -139,7 +162,8 @@ async function boot(dir: string, layerDir: string, cgroups: string[], launcher: 
   const timer = setTimeout(() => failed.reject(new Error("The container did not start in time.")), BOOT_TIMEOUT_MS);
   const onExit = async () => {
     const text = (await readFile(`${dir}/boot.log`, "utf8").catch(() => "")).slice(0, 2000).trim();
-    if (text === "" && image !== HOST_IMAGE) failed.reject(new StartFailure(`The /bin/sh of the image ${image} does not run.`));
+    if (text === "" && image !== HOST_IMAGE)
+      failed.reject(new StartFailure(`The /bin/sh of the image ${image} does not run.`));
     else failed.reject(new Error(`The container could not be built: ${text || "its first process has ended"}`));
   };
   child.once("error", failed.reject);

@@ -71,7 +71,9 @@ export class Launcher {
   }
 
   /** Takes over the control directory of a container that runs; with the processes that run there, by slot. */
-  static async adopt(options: LauncherOptions): Promise<{ launcher: Launcher; processes: Map<string, LaunchedProcess> }> {
+  static async adopt(
+    options: LauncherOptions,
+  ): Promise<{ launcher: Launcher; processes: Map<string, LaunchedProcess> }> {
     const launcher = new Launcher(options);
     launcher.#ready.resolve();
     const names = await readdir(options.controlDir);
