@@ -27,7 +27,7 @@ export async function idempotent<Answer>(
     environment: c.get("principal").environment,
     operation: `${c.req.method} ${c.req.path}`,
     key,
-    requestHash: await sha256Hex(JSON.stringify(body)),
+    requestHash: await sha256Hex(JSON.stringify(request)),
   };
   const begun = await catalog.begin(use, Date.now());
   switch (begun.kind) {

@@ -1,5 +1,5 @@
 import { accessSync, constants } from "node:fs";
-import { mkdir, rm } from "node:fs/promises";
+import { mkdir } from "node:fs/promises";
 import { AS_ROOT, HOST_ENV, isRoot, run, UNSHARE } from "./machine.ts";
 
 const PROGRAMS = [
