@@ -1,4 +1,5 @@
 import type { ScopeName } from "../contract/key.ts";
+import type { Replies } from "../sandbox/reply.ts";
 import type { SandboxRpc } from "../sandbox/rpc.ts";
 
 /** What the Worker is bound to. */
@@ -6,7 +7,7 @@ export interface Env {
   /** The catalog. */
   DB: D1Database;
   /** One object per sandbox, by its id. */
-  SANDBOXES: DurableObjectNamespace<SandboxRpc & Rpc.DurableObjectBranded>;
+  SANDBOXES: DurableObjectNamespace<Replies<SandboxRpc> & Rpc.DurableObjectBranded>;
   SNAPSHOTS: R2Bucket;
   /** The first API key: admin of the environment `main`. Without it only keys of the catalog are taken. */
   ADMIN_KEY?: string;

@@ -1,6 +1,6 @@
 import { ApiError } from "../contract/errors.ts";
 import type { Env } from "./env.ts";
-import { openSandbox } from "./sandbox-client.ts";
+import { fetchFromSandbox } from "./sandbox-client.ts";
 
 const LABEL = /^([1-9]\d{0,4})-(sb-[a-z0-9]{22})$/;
 const MAX_PORT = 65_535;
@@ -27,5 +27,5 @@ export async function proxyTunnel(request: Request, env: Env, target: NonNullabl
   const ours = [...headers.keys()].filter((name) => name.startsWith("x-sandbar-"));
   for (const name of ours) headers.delete(name);
   headers.set("x-sandbar-port", String(target.port));
-  return openSandbox(env, target.sandboxId).fetch(new Request(request, { headers, redirect: "manual" }));
+  return fetchFromSandbox(env, target.sandboxId, new Request(request, { headers, redirect: "manual" }));
 }

@@ -13,9 +13,10 @@ import { Outbox } from "./outbox.ts";
 import { Probe } from "./probe.ts";
 import { Processes } from "./processes.ts";
 import type { CreateInput, ExecAnswer, FileAnswer, SandboxRpc, Scope, SnapshotAnswer, TunnelOrigin } from "./rpc.ts";
+import { replyWith, type Replies, type Reply } from "./reply.ts";
 import { Starter } from "./starter.ts";
-import { SandboxStore, type SandboxRecord } from "./store.ts";
-import { forwardToPort } from "./tunnel.ts";
+import { newRecord, SandboxStore, type SandboxRecord } from "./store.ts";
+import { forwardToPort, problemAnswer } from "./tunnel.ts";
 import { tunnelsOf } from "./tunnels.ts";
 import { Timers, type Timer } from "./timers.ts";
 import { Watch } from "./watch.ts";
@@ -29,7 +30,7 @@ export interface SandboxEnv {
 const TERMINATE_WAIT_MS = 5000;
 
 /** One sandbox: the truth about it. Wires the parts together and decides nothing itself. */
-export class Sandbox<Env extends SandboxEnv = SandboxEnv> extends DurableObject<Env> implements SandboxRpc {
+export class Sandbox<Env extends SandboxEnv = SandboxEnv> extends DurableObject<Env> implements Replies<SandboxRpc> {
   readonly #store: SandboxStore;
   readonly #timers: Timers;
   readonly #lifecycle: Lifecycle;
@@ -80,85 +81,68 @@ export class Sandbox<Env extends SandboxEnv = SandboxEnv> extends DurableObject<
     return backendOpener(this.env.SIGNING_SECRET);
   }
 
-  async create(input: CreateInput): Promise<SandboxDocument> {
-    if (this.#store.record) return this.describe(input);
-    const now = Date.now();
-    this.#store.save({
-      sandboxId: input.sandboxId,
-      environment: input.environment,
-      create: input.create,
-      backend: input.backend,
-      image: input.create.image ?? "",
-      imageHostId: input.imageHostId,
-      state: "created",
-      generation: 0,
-      version: 1,
-      indexedVersion: 0,
-      placement: undefined,
-      publishedPorts: {},
-      createdAt: now,
-      startedAt: undefined,
-      readyAt: undefined,
-      finishedAt: undefined,
-      end: undefined,
-      isCleanedUp: false,
+  create(input: CreateInput): Promise<Reply<SandboxDocument>> {
+    return replyWith(async () => {
+      if (this.#store.record) return this.#describe(input);
+      this.#store.save(newRecord(input, Date.now()));
+      const created = describeSandbox(this.#record());
+      this.#outbox.schedule();
+      this.ctx.waitUntil(this.#starter.start());
+      await this.#outbox.flush();
+      return created;
     });
-    const created = describeSandbox(this.#record());
-    this.#outbox.schedule();
-    this.ctx.waitUntil(this.#starter.start());
-    await this.#outbox.flush();
-    return created;
   }
 
-  async describe(scope: Scope): Promise<SandboxDocument> {
-    return describeSandbox(this.#scoped(scope), this.#timers.dueAt("idle"));
+  describe(scope: Scope): Promise<Reply<SandboxDocument>> {
+    return replyWith(async () => this.#describe(scope));
   }
 
-  async terminate(scope: Scope): Promise<void> {
-    this.#scoped(scope);
-    this.#lifecycle.apply({ kind: "terminate" });
-    const done = Promise.all([this.#cleanup.run(), this.#outbox.flush()]);
-    await Promise.race([done, new Promise((resolve) => setTimeout(resolve, TERMINATE_WAIT_MS))]);
+  terminate(scope: Scope): Promise<Reply<void>> {
+    return replyWith(async () => {
+      this.#scoped(scope);
+      this.#lifecycle.apply({ kind: "terminate" });
+      const done = Promise.all([this.#cleanup.run(), this.#outbox.flush()]);
+      await Promise.race([done, new Promise((resolve) => setTimeout(resolve, TERMINATE_WAIT_MS))]);
+    });
   }
 
-  async exec(scope: Scope, request: ExecRequest, waitMs: number): Promise<ExecAnswer> {
-    this.#scoped(scope);
-    return this.#operation(() => this.#processes.exec(request, waitMs));
+  exec(scope: Scope, request: ExecRequest, waitMs: number): Promise<Reply<ExecAnswer>> {
+    return this.#operation(scope, () => this.#processes.exec(request, waitMs));
   }
 
-  async getProcess(scope: Scope, processId: string, waitMs: number): Promise<ContainerProcess> {
-    const { sandboxId } = this.#scoped(scope);
-    return describeProcess(sandboxId, await this.#processes.get(processId, waitMs));
+  getProcess(scope: Scope, processId: string, waitMs: number): Promise<Reply<ContainerProcess>> {
+    return replyWith(async () => {
+      const { sandboxId } = this.#scoped(scope);
+      return describeProcess(sandboxId, await this.#processes.get(processId, waitMs));
+    });
   }
 
-  async listProcesses(scope: Scope): Promise<ContainerProcess[]> {
-    const { sandboxId } = this.#scoped(scope);
-    return (await this.#processes.list()).map((process) => describeProcess(sandboxId, process));
+  listProcesses(scope: Scope): Promise<Reply<ContainerProcess[]>> {
+    return replyWith(async () => {
+      const { sandboxId } = this.#scoped(scope);
+      return (await this.#processes.list()).map((process) => describeProcess(sandboxId, process));
+    });
   }
 
-  async signal(scope: Scope, processId: string, signal: SignalName): Promise<void> {
-    this.#scoped(scope);
-    await this.#processes.signal(processId, signal);
+  signal(scope: Scope, processId: string, signal: SignalName): Promise<Reply<void>> {
+    return this.#operation(scope, () => this.#processes.signal(processId, signal));
   }
 
-  async readFile(scope: Scope, path: string, range?: ByteRange): Promise<FileAnswer> {
-    this.#scoped(scope);
-    return this.#operation(async () => (await this.#running()).readFile(path, range));
+  readFile(scope: Scope, path: string, range?: ByteRange): Promise<Reply<FileAnswer>> {
+    return this.#operation(scope, async () => (await this.#running()).readFile(path, range));
   }
 
-  async writeFile(
+  writeFile(
     scope: Scope,
     path: string,
     body: ReadableStream<Uint8Array>,
     options: { size?: number; mode?: string },
-  ): Promise<void> {
-    this.#scoped(scope);
-    await this.#operation(async () => (await this.#running()).writeFile(path, body, options));
+  ): Promise<Reply<void>> {
+    return this.#operation(scope, async () => (await this.#running()).writeFile(path, body, options));
   }
 
-  async snapshot(scope: Scope, imageId: string): Promise<SnapshotAnswer> {
-    this.#scoped(scope);
-    return this.#operation(async () => {
+  snapshot(scope: Scope, imageId: string): Promise<Reply<SnapshotAnswer>> {
+    return this.#operation(scope, async () => {
       const backend = await this.#running();
       const { hostId } = this.#record().placement!;
       const { size } = await backend.snapshot(imageId);
@@ -166,17 +150,18 @@ export class Sandbox<Env extends SandboxEnv = SandboxEnv> extends DurableObject<
     });
   }
 
-  async tunnels(scope: Scope, origin: TunnelOrigin): Promise<Record<string, Tunnel>> {
-    this.#scoped(scope);
-    await this.#running();
-    return tunnelsOf(this.#record(), origin);
+  tunnels(scope: Scope, origin: TunnelOrigin): Promise<Reply<Record<string, Tunnel>>> {
+    return replyWith(async () => {
+      this.#scoped(scope);
+      await this.#running();
+      return tunnelsOf(this.#record(), origin);
+    });
   }
 
   /** A request to one of the sandbox's ports; the Worker names the port in `x-sandbar-port`. */
   override async fetch(request: Request): Promise<Response> {
-    const record = this.#store.record;
-    if (!record) throw new ApiError("sandbox_not_found");
-    return this.#operation(() => forwardToPort(record, request, () => this.#running()));
+    const reply = await this.#operation(undefined, () => forwardToPort(this.#record(), request, () => this.#running()));
+    return reply.ok ? reply.value : problemAnswer(new ApiError(reply.code, reply.options));
   }
 
   /** True when this sandbox's container of that generation on that host is its own and is to live. */
@@ -266,23 +251,30 @@ export class Sandbox<Env extends SandboxEnv = SandboxEnv> extends DurableObject<
     return this.#lifecycle.running((record) => this.#open(record));
   }
 
+  #describe(scope: Scope): SandboxDocument {
+    return describeSandbox(this.#scoped(scope), this.#timers.dueAt("idle"));
+  }
+
   /** Counts as activity from its beginning to its end; a container that turns out to be gone ends the sandbox. */
-  async #operation<T>(run: () => Promise<T>): Promise<T> {
-    this.#operationsInFlight += 1;
-    this.#lifecycle.touch();
-    try {
-      return await run();
-    } catch (error) {
-      if (hasCode(error, "backend_unavailable")) await this.#locateHost().catch(() => undefined);
-      if (hasCode(error, "sandbox_ended")) {
-        await this.#watch.check().catch(() => undefined);
-        const record = this.#record();
-        if (!isLive(record.state)) throw endedError(record);
+  #operation<T>(scope: Scope | undefined, run: () => Promise<T>): Promise<Reply<T>> {
+    return replyWith(async () => {
+      if (scope) this.#scoped(scope);
+      this.#operationsInFlight += 1;
+      try {
+        if (this.#store.record) this.#lifecycle.touch();
+        return await run();
+      } catch (error) {
+        if (hasCode(error, "backend_unavailable")) await this.#locateHost().catch(() => undefined);
+        if (hasCode(error, "sandbox_ended")) {
+          await this.#watch.check().catch(() => undefined);
+          const record = this.#record();
+          if (!isLive(record.state)) throw endedError(record);
+        }
+        throw error;
+      } finally {
+        this.#operationsInFlight -= 1;
+        if (this.#store.record) this.#lifecycle.touch();
       }
-      throw error;
-    } finally {
-      this.#operationsInFlight -= 1;
-      this.#lifecycle.touch();
-    }
+    });
   }
 }

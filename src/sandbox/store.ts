@@ -1,6 +1,7 @@
 import type { ContainerProcess } from "../contract/process.ts";
 import type { BackendName, SandboxCreate, SandboxState } from "../contract/sandbox.ts";
 import type { End } from "./machine.ts";
+import type { CreateInput } from "./rpc.ts";
 
 /** Where a sandbox runs. */
 export interface Placement {
@@ -33,6 +34,30 @@ export interface SandboxRecord {
   end: End | undefined;
   /** True once nothing of an ended sandbox is left on its host. */
   isCleanedUp: boolean;
+}
+
+/** The record of a sandbox that was just asked for. */
+export function newRecord(input: CreateInput, now: number): SandboxRecord {
+  return {
+    sandboxId: input.sandboxId,
+    environment: input.environment,
+    create: input.create,
+    backend: input.backend,
+    image: input.create.image ?? "",
+    imageHostId: input.imageHostId,
+    state: "created",
+    generation: 0,
+    version: 1,
+    indexedVersion: 0,
+    placement: undefined,
+    publishedPorts: {},
+    createdAt: now,
+    startedAt: undefined,
+    readyAt: undefined,
+    finishedAt: undefined,
+    end: undefined,
+    isCleanedUp: false,
+  };
 }
 
 /** The process as recorded before it was started; what changes later is asked from the backend. */

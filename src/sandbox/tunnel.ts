@@ -1,5 +1,6 @@
 import type { Backend } from "../backends/backend.ts";
-import { ApiError } from "../contract/errors.ts";
+import { ApiError, ERRORS } from "../contract/errors.ts";
+import { toProblem } from "../contract/problem.ts";
 import { isLive } from "../contract/sandbox.ts";
 import { endedError } from "./lifecycle.ts";
 import type { SandboxRecord } from "./store.ts";
@@ -21,4 +22,11 @@ export async function forwardToPort(
   headers.delete("x-sandbar-port");
   const backend = await running();
   return backend.connect(port, new Request(request, { headers }));
+}
+
+/** An error as the answer to who called the port. */
+export function problemAnswer(error: ApiError): Response {
+  const headers = new Headers({ "content-type": "application/problem+json" });
+  if (error.retryAfter !== undefined) headers.set("retry-after", String(Math.ceil(error.retryAfter)));
+  return new Response(JSON.stringify(toProblem(error)), { status: ERRORS[error.code].status, headers });
 }

@@ -1,10 +1,4 @@
-import {
-  abortAllDurableObjects,
-  env,
-  evictDurableObject,
-  runDurableObjectAlarm,
-  runInDurableObject,
-} from "cloudflare:test";
+import { abortAllDurableObjects, env, evictDurableObject, runDurableObjectAlarm } from "cloudflare:test";
 import { beforeEach, describe, expect, it } from "vitest";
 import { asApiError } from "../../src/contract/errors.ts";
 import { newId } from "../../src/contract/ids.ts";
@@ -12,7 +6,8 @@ import type { SandboxCreate } from "../../src/contract/sandbox.ts";
 import { HostCatalog } from "../../src/catalog/hosts.ts";
 import { SandboxCatalog } from "../../src/catalog/sandboxes.ts";
 import { reconcile } from "../../src/placement/reconcile.ts";
-import type { Sandbox } from "../../src/sandbox/sandbox.ts";
+import { openSandbox } from "../../src/api/sandbox-client.ts";
+import type { SandboxRpc } from "../../src/sandbox/rpc.ts";
 import { fakeHost } from "./worker.ts";
 
 const HOST_ID = "ho-aaaaaaaaaaaaaaaaaaaaaa";
@@ -26,8 +21,8 @@ const INFO = {
   capabilities: { cpu_limit: true, memory_limit: true, gpu: false, raw_tcp: true },
 };
 
-const stubOf = (sandboxId: string) =>
-  env.SANDBOXES.get(env.SANDBOXES.idFromName(sandboxId)) as unknown as DurableObjectStub<Sandbox>;
+const objectOf = (sandboxId: string) => env.SANDBOXES.get(env.SANDBOXES.idFromName(sandboxId));
+const stubOf = (sandboxId: string) => openSandbox(env, sandboxId);
 
 async function create(create: SandboxCreate = {}) {
   const sandboxId = newId("sandbox");
@@ -42,7 +37,7 @@ async function create(create: SandboxCreate = {}) {
   return { sandboxId, stub };
 }
 
-async function untilState(stub: DurableObjectStub<Sandbox>, ...states: string[]) {
+async function untilState(stub: SandboxRpc, ...states: string[]) {
   for (let attempt = 0; attempt < 200; attempt += 1) {
     const sandbox = await stub.describe(scope);
     if (states.includes(sandbox.state)) return sandbox;
@@ -137,7 +132,7 @@ describe("the sandbox object", () => {
     await abortAllDurableObjects();
     fakeHost.isDown = false;
     const again = stubOf(sandboxId);
-    await runDurableObjectAlarm(again);
+    await runDurableObjectAlarm(objectOf(sandboxId));
     await untilState(again, "ready");
     expect(fakeHost.launches.get(sandboxId)).toBe(1);
   });
@@ -204,10 +199,10 @@ describe("the sandbox object", () => {
   });
 
   it("keeps its record over an eviction", async () => {
-    const { stub } = await create({ name: "kept" });
+    const { sandboxId, stub } = await create({ name: "kept" });
     const { process } = await stub.exec(scope, { command: ["echo", "kept"] }, 5000);
     const before = await stub.describe(scope);
-    await evictDurableObject(stub);
+    await evictDurableObject(objectOf(sandboxId));
     expect(await stub.describe(scope)).toEqual(before);
     expect(await stub.getProcess(scope, process.process_id, 0)).toMatchObject({
       returncode: 0,
@@ -216,7 +211,7 @@ describe("the sandbox object", () => {
   });
 
   it("writes what the catalog missed when D1 answers again", async () => {
-    const { stub } = await create();
+    const { sandboxId, stub } = await create();
     await untilState(stub, "ready");
     await env.DB.exec("ALTER TABLE sandboxes RENAME TO sandboxes_away");
     try {
@@ -226,15 +221,9 @@ describe("the sandbox object", () => {
       await env.DB.exec("ALTER TABLE sandboxes_away RENAME TO sandboxes");
     }
     await expect
-      .poll(
-        async () => {
-          const row = await runInDurableObject(stub, () =>
-            env.DB.prepare("SELECT state FROM sandboxes ORDER BY created_at DESC").first("state"),
-          );
-          return row;
-        },
-        { timeout: 8000 },
-      )
+      .poll(() => env.DB.prepare("SELECT state FROM sandboxes WHERE sandbox_id = ?").bind(sandboxId).first("state"), {
+        timeout: 8000,
+      })
       .toBe("terminated");
   });
 });
