@@ -11,6 +11,7 @@ export default defineConfig({
   root,
   test: {
     reporters: ["default", resolve(root, "test/reporter.ts")],
+    // One project after the other: those on real containers must not measure the load of the others.
     projects: [
       {
         plugins: [
@@ -28,6 +29,7 @@ export default defineConfig({
         ],
         test: {
           name: "worker",
+          sequence: { groupOrder: 0 },
           include: ["test/worker/**/*.test.ts"],
           setupFiles: [resolve(root, "test/worker/setup.ts")],
           testTimeout: 20_000,
@@ -42,6 +44,7 @@ export default defineConfig({
         ],
         test: {
           name: "backend",
+          sequence: { groupOrder: 1 },
           include: ["test/backends/**/*.test.ts"],
           globalSetup: [resolve(root, "test/backends/real-hosts.ts")],
           testTimeout: 60_000,
@@ -49,11 +52,18 @@ export default defineConfig({
         },
       },
       {
-        test: { name: "host", include: ["test/host/**/*.test.ts"], testTimeout: 60_000, hookTimeout: 60_000 },
+        test: {
+          name: "host",
+          sequence: { groupOrder: 2 },
+          include: ["test/host/**/*.test.ts"],
+          testTimeout: 60_000,
+          hookTimeout: 60_000,
+        },
       },
       {
         test: {
           name: "e2e",
+          sequence: { groupOrder: 3 },
           include: ["test/e2e/**/*.test.ts"],
           testTimeout: 90_000,
           hookTimeout: 120_000,
