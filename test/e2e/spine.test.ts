@@ -176,6 +176,19 @@ describe.each(RUNTIMES)("the spine on the %s runtime", (runtime) => {
     expect(start.error).toContain("/no/such/program");
   });
 
+  it("keeps a snapshot until it is deleted, here and on the host", async () => {
+    await instance.exec(sandboxId, ["sh", "-c", "echo kept > /root/kept; rm -f /etc/debian_version"]);
+    const { image_id } = await instance.call<{ image_id: string }>("POST", `/sandboxes/${sandboxId}/snapshot`);
+    const copy = await instance.create({ image: image_id });
+    const script = "cat /root/kept; test ! -e /etc/debian_version && echo deleted";
+    expect(await instance.exec(copy, ["sh", "-c", script])).toMatchObject({ stdout: "kept\ndeleted\n" });
+    expect(await instance.sandbox(copy)).toMatchObject({ image: image_id });
+    await instance.call("DELETE", `/sandboxes/${copy}`);
+    await instance.call("DELETE", `/images/${image_id}`);
+    const again = await instance.fetch("/sandboxes", { method: "POST", body: JSON.stringify({ image: image_id }) });
+    expect([again.status, ((await again.json()) as { code: string }).code]).toEqual([404, "image_not_found"]);
+  });
+
   it("ends start_failed or refuses when the image is not to be had", async () => {
     const response = await instance.fetch("/sandboxes", {
       method: "POST",

@@ -3,6 +3,7 @@ import { describeImage, ImageCatalog } from "../../catalog/images.ts";
 import { ApiError } from "../../contract/errors.ts";
 import { ImageSchema } from "../../contract/image.ts";
 import { ListQueryShape, pageSchema } from "../../contract/list.ts";
+import { dropImage } from "../../placement/drop-image.ts";
 import type { ApiEnv } from "../env.ts";
 import { json, problem } from "../responses.ts";
 import { requires } from "../route-table.ts";
@@ -59,8 +60,11 @@ export function registerImages(api: OpenAPIHono<ApiEnv>): void {
 
   api.openapi(deleteRoute, async (c) => {
     const { environment } = c.get("principal");
-    const removed = await new ImageCatalog(c.env.DB).remove(environment, c.req.valid("param").image_id);
-    if (!removed) throw new ApiError("image_not_found");
+    const images = new ImageCatalog(c.env.DB);
+    const image = await images.find(environment, c.req.valid("param").image_id, Date.now());
+    if (!image) throw new ApiError("image_not_found");
+    await dropImage(c.env, image);
+    await images.remove(environment, image.imageId);
     return c.body(null, 204);
   });
 }

@@ -4,6 +4,7 @@ import { newId } from "../../contract/ids.ts";
 import { ImageSchema, SNAPSHOT_TTL_S } from "../../contract/image.ts";
 import { IdempotencyHeadersSchema } from "../../contract/list.ts";
 import { SnapshotRequestSchema } from "../../contract/sandbox.ts";
+import { dropImage } from "../../placement/drop-image.ts";
 import type { ApiEnv } from "../env.ts";
 import { idempotent } from "../idempotent.ts";
 import { json, problem } from "../responses.ts";
@@ -48,7 +49,13 @@ export function registerSnapshot(api: OpenAPIHono<ApiEnv>): void {
         createdAt,
         expiresAt: createdAt + SNAPSHOT_TTL_S * 1000,
       };
-      await new ImageCatalog(c.env.DB).add(row);
+      try {
+        await new ImageCatalog(c.env.DB).add(row);
+      } catch (error) {
+        // Nobody could ever name it: it must not stay on the host.
+        await dropImage(c.env, row).catch(() => undefined);
+        throw error;
+      }
       return describeImage(row);
     });
     return c.json(image, 200);
