@@ -22,10 +22,7 @@ export async function createSandbox(env: Env, environment: string, create: Sandb
   const image = create.image ?? env.DEFAULT_IMAGE;
   const wanted = image === undefined ? create : { ...create, image };
   const alive = await new HostCatalog(env.DB).alive(Date.now());
-  const able = ableHosts(
-    wanted,
-    imageHostId === undefined ? alive : alive.filter(({ hostId }) => hostId === imageHostId),
-  );
+  const able = ableHosts(wanted, holdersOf(imageHostId, alive));
   const input = {
     sandboxId: newId("sandbox"),
     environment,
@@ -51,6 +48,15 @@ async function snapshotHost(env: Env, environment: string, image: string | undef
   const found = await new ImageCatalog(env.DB).find(environment, image, Date.now());
   if (!found) throw new ApiError("image_not_found", { detail: `There is no image ${image}.` });
   return found.hostId;
+}
+
+/** Where the image is: anywhere, or for a snapshot on the one host that made it. */
+function holdersOf(imageHostId: string | undefined, alive: AliveHost[]): AliveHost[] {
+  if (imageHostId === undefined) return alive;
+  const holders = alive.filter(({ hostId }) => hostId === imageHostId);
+  if (holders.length > 0) return holders;
+  const detail = `The snapshot is on the host ${imageHostId}, which is not connected; it starts nowhere else.`;
+  throw new ApiError("image_elsewhere", { detail });
 }
 
 /**

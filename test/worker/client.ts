@@ -44,10 +44,10 @@ export async function newKey(scopes: ScopeName[], environment = "main"): Promise
 }
 
 /** A host that reports: what the sandboxes of these tests run on. */
-export async function connectHost(hostId = HOST_ID): Promise<void> {
+export async function connectHost(hostId = HOST_ID, reportedAt = Date.now()): Promise<void> {
   const capabilities = { cpu_limit: true, memory_limit: true, gpu: false, raw_tcp: true };
   const info = { host_id: hostId, version: "1", runtime: "docker" as const, default_image: "fake", capabilities };
-  await new HostCatalog(env.DB).report({ url: "http://127.0.0.1:9", info, containers: [] }, Date.now());
+  await new HostCatalog(env.DB).report({ url: "http://127.0.0.1:9", info, containers: [] }, reportedAt);
 }
 
 interface Operation {
