@@ -11,7 +11,7 @@ import { idSchema, ProcessIdSchema } from "./ids.ts";
  * | `GET    /v1/info`                                      | → HostInfo                         |
  * | `PUT    /v1/sandboxes/{id}`                            | StartSpec → StartResult            |
  * | `GET    /v1/sandboxes/{id}`                            | → ContainerStatus                  |
- * | `DELETE /v1/sandboxes/{id}`                            | → 204                              |
+ * | `DELETE /v1/sandboxes/{id}?generation=`                | → 204; spares a newer generation   |
  * | `POST   /v1/sandboxes/{id}/processes?wait_ms=`         | ExecSpec → ProcessStatus           |
  * | `GET    /v1/sandboxes/{id}/processes`                  | → ProcessStatus[]                  |
  * | `GET    /v1/sandboxes/{id}/processes/{pid}?wait_ms=`   | → ProcessStatus                    |

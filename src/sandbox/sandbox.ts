@@ -237,7 +237,7 @@ export class Sandbox<Env extends SandboxEnv = SandboxEnv> extends DurableObject<
     if (!record.placement)
       throw new ApiError("backend_unavailable", { detail: "The sandbox is on no host.", retryAfter: 1 });
     this.#openBackend ??= this.backends();
-    return this.#openBackend(record.sandboxId, record.placement);
+    return this.#openBackend(record.sandboxId, record.generation, record.placement);
   }
 
   /** Looks up where the sandbox's host is now. */

@@ -197,6 +197,14 @@ export function describeBackend(under: BackendUnderTest): void {
       expect(await backend.probePort(9)).toBe(false);
     });
 
+    it("lets a stop that overtakes its start win", async () => {
+      const overtakenId = newId("sandbox");
+      const overtaken = under.open(overtakenId);
+      await overtaken.stop();
+      expect(await codeOf(overtaken.start(startSpec(overtakenId)))).toBe("sandbox_ended");
+      expect(await overtaken.inspect()).toEqual({ kind: "gone" });
+    });
+
     it("is gone after stop, and stop may be repeated", async () => {
       const goneId = newId("sandbox");
       const gone = under.open(goneId);

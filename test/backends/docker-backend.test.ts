@@ -7,6 +7,6 @@ for (const host of inject("realHosts")) {
   describeBackend({
     name: `docker, on a host with the ${host.runtime} runtime`,
     image: host.image,
-    open: (sandboxId) => new DockerBackend(sandboxId, host, inject("signingSecret")),
+    open: (sandboxId) => new DockerBackend(sandboxId, 1, host, inject("signingSecret")),
   });
 }

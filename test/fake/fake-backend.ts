@@ -39,6 +39,8 @@ export class FakeHost {
   readonly images = new Map<string, Map<string, FakeFile>>();
   /** How many times each sandbox was started anew. */
   readonly launches = new Map<string, number>();
+  /** The sandboxes that were stopped: a start that comes after it is refused. */
+  readonly stopped = new Set<string>();
   /** Set to make the host not answer. */
   isDown = false;
   /** Set to hold every start under way until it is false again. */
@@ -73,6 +75,7 @@ class FakeBackend implements Backend {
     this.#host.heldStarts += 1;
     await until(() => !this.#host.holdsStarts);
     this.#host.heldStarts -= 1;
+    if (this.#host.stopped.has(this.#sandboxId)) throw new ApiError("sandbox_ended");
     const existing = this.#host.containers.get(this.#sandboxId);
     if (existing?.spec.generation === spec.generation)
       return { kind: "adopted", publishedPorts: publish(existing.spec) };
@@ -111,6 +114,7 @@ class FakeBackend implements Backend {
 
   async stop(): Promise<void> {
     this.#answer();
+    this.#host.stopped.add(this.#sandboxId);
     this.#host.exit(this.#sandboxId, { returncode: 137 });
     this.#host.containers.delete(this.#sandboxId);
   }

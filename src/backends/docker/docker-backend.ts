@@ -23,9 +23,11 @@ const WAIT_GRACE_MS = 30_000;
 export class DockerBackend implements Backend {
   readonly #client: HostClient;
   readonly #base: string;
+  readonly #generation: number;
 
-  constructor(sandboxId: string, host: HostAddress, signingSecret: string) {
+  constructor(sandboxId: string, generation: number, host: HostAddress, signingSecret: string) {
     this.#client = new HostClient(host, signingSecret);
+    this.#generation = generation;
     this.#base = `/v1/sandboxes/${sandboxId}`;
   }
 
@@ -42,7 +44,8 @@ export class DockerBackend implements Backend {
   }
 
   stop(): Promise<void> {
-    return this.#client.run("DELETE", this.#base, { timeoutMs: 60_000 });
+    // With its generation a stop that overtakes its own start still wins, and a late one spares the next start.
+    return this.#client.run("DELETE", `${this.#base}?generation=${this.#generation}`, { timeoutMs: 60_000 });
   }
 
   exec(spec: ExecSpec, waitMs = 0): Promise<ProcessStatus> {
