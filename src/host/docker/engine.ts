@@ -100,7 +100,9 @@ export class Engine {
   /** Commits the container, paused meanwhile, to an image without a tag; answers its id. `config` is laid over the container's own. */
   commit = async (id: string, config: { Env: string[]; Labels: Record<string, string> }): Promise<string> => {
     // dockerode's types lack the form with query and body apart, the one way to send both.
-    const options = { _query: { container: id, pause: true }, _body: config };
+    // Podman reads no configuration from the body, only the instructions.
+    const changes = config.Env.map(envInstruction);
+    const options = { _query: { container: id, pause: true, changes }, _body: config };
     const { Id } = await this.#call(COMMIT_TIMEOUT_MS, (abortSignal) =>
       this.#docker.getContainer(id).commit({ ...options, abortSignal }),
     );
@@ -193,4 +195,10 @@ async function progressEnd(stream: NodeJS.ReadableStream): Promise<void> {
   }
   note(rest);
   if (failure !== undefined) throw new EngineError(failure, 500, undefined);
+}
+
+/** `KEY=value` as an instruction of a Dockerfile; what the value holds is not expanded. */
+function envInstruction(entry: string): string {
+  const at = entry.indexOf("=");
+  return `ENV ${entry.slice(0, at)}="${entry.slice(at + 1).replaceAll(/["\\$]/g, "\\$&")}"`;
 }

@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import type { StartSpec } from "../../contract/host-protocol.ts";
 import type { HostConfig } from "./engine.ts";
 
@@ -19,7 +20,18 @@ const CAPABILITIES = [
 const MAX_PROCESSES = 4096;
 /** Below what makes programs crawl that walk all their possible files, as they do under an engine's "unlimited". */
 const MAX_OPEN_FILES = 65_536;
+/** This daemon's own limit: an engine beside it can seldom give a container more. */
+const OWN_OPEN_FILES = Number(/^Max open files +\d+ +(\d+)/m.exec(readOwnLimits())?.[1] ?? MAX_OPEN_FILES);
+const OPEN_FILES = Math.min(MAX_OPEN_FILES, OWN_OPEN_FILES);
 const BYTES_PER_MIB = 1_048_576;
+
+function readOwnLimits(): string {
+  try {
+    return readFileSync("/proc/self/limits", "utf8");
+  } catch {
+    return "";
+  }
+}
 
 /**
  * What keeps a sandbox in its place: the same for every container, with the limits that its spec asks for. `limitFiles` is
@@ -37,7 +49,7 @@ export function hardenedHostConfig(
     CapDrop: ["ALL"],
     CapAdd: CAPABILITIES,
     PidsLimit: MAX_PROCESSES,
-    ...(options.limitFiles ? { Ulimits: [{ Name: "nofile", Soft: MAX_OPEN_FILES, Hard: MAX_OPEN_FILES }] } : {}),
+    ...(options.limitFiles ? { Ulimits: [{ Name: "nofile", Soft: OPEN_FILES, Hard: OPEN_FILES }] } : {}),
     // Reaps what the entrypoint leaves and passes signals on.
     Init: true,
     RestartPolicy: { Name: "no" },

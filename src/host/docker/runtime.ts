@@ -103,7 +103,9 @@ class DockerRuntime implements Runtime {
         return command;
       } catch (error) {
         if (!(error instanceof EngineError) || attempt > 3) throw error;
-        if (error.status === 409) await removeContainer(this.#engine, name);
+        // Podman says 500 of a name that is taken.
+        if (error.status === 409 || /name .* already in use/.test(error.message))
+          await removeContainer(this.#engine, name);
         else if (tools && /bind source path does not exist|statfs .*no such file|invalid mount/i.test(error.message)) {
           // The engine is on another machine: its containers idle by their image's own `sleep`.
           this.#toolsFolder = undefined;

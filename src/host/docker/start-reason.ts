@@ -12,6 +12,8 @@ const NOISE = [
   /^process_linux\.go:\d+:\s*/i,
   /^error during container init:\s*/i,
   /^Error response from daemon:\s*/i,
+  /^Error:\s*/,
+  /^(?:runc|crun):\s*/i,
 ];
 
 /** The engine's reason on one line, without the names of its source files: `exec: "x": executable file not found in $PATH`. */
@@ -21,7 +23,15 @@ export function readableReason(message: string): string {
     before = reason;
     for (const pattern of NOISE) reason = reason.replace(pattern, "");
   }
-  return reason.replace(/: unknown(?:: Are you trying to mount .*)?$/, "").trim() || message;
+  return (
+    reason
+      .replace(
+        /: OCI (?:runtime attempted to invoke a command that was not found|permission denied|runtime error)$/,
+        "",
+      )
+      .replace(/: unknown(?:: Are you trying to mount .*)?$/, "")
+      .trim() || message
+  );
 }
 
 /**
