@@ -33,8 +33,28 @@ export const checkJsonBody = createMiddleware<ApiEnv>(async function checkJsonBo
   if (type === undefined || !JSON_TYPE.test(type)) {
     throw new ApiError("unsupported_media_type", { detail: "The body must be application/json." });
   }
-  return limit(c, next);
+  return limit(c, async () => {
+    refuseProtoKeys(await c.req.text());
+    await next();
+  });
 });
+
+/** `__proto__` is no key that an object built from the body would have: it would vanish unseen. */
+function refuseProtoKeys(text: string): void {
+  if (!text.includes("__proto__") && !text.includes("\\u")) return;
+  const refuse = (key: string, value: unknown) => {
+    if (key === "__proto__") {
+      throw new ApiError("invalid_request", { errors: [{ path: key, message: "is not a name that can be used" }] });
+    }
+    return value;
+  };
+  try {
+    JSON.parse(text, refuse);
+  } catch (error) {
+    // What is no JSON at all is refused where the body is read.
+    if (error instanceof ApiError) throw error;
+  }
+}
 
 /** Clients send a content type with no body behind it: that is no body. */
 function withoutBody(request: Request): Request {

@@ -16,6 +16,15 @@ export interface FileContent {
   range: { first: number; last: number } | undefined;
 }
 
+export interface WriteOptions {
+  /** What the body must measure. */
+  size?: number;
+  /** What ends the body, and is not part of the file, where its size is not known: see `contract/end-marker.ts`. */
+  endMarker?: string;
+  /** Octal digits. */
+  mode?: string;
+}
+
 /** A range of bytes as HTTP has it: from `first` to `last`, or the last `suffix` bytes. */
 export type ByteRange = { first: number; last?: number } | { suffix: number };
 
@@ -39,8 +48,8 @@ export interface Backend {
   /** The bytes of an output stream from `offset`; with `follow` until the stream ends. */
   output(processId: string, stream: OutputStream, offset: number, follow: boolean): Promise<ReadableStream<Uint8Array>>;
   readFile(path: string, range?: ByteRange): Promise<FileContent>;
-  /** Writes the whole file or, when `body` breaks off, leaves it as it was. `mode` in octal digits. */
-  writeFile(path: string, body: ReadableStream<Uint8Array>, options: { size?: number; mode?: string }): Promise<void>;
+  /** Writes the whole file or, when `body` breaks off, leaves it as it was. */
+  writeFile(path: string, body: ReadableStream<Uint8Array>, options: WriteOptions): Promise<void>;
   /** Keeps the filesystem as an image of this id, usable as `image` where the backend runs. */
   snapshot(imageId: string): Promise<{ size: number }>;
   /** True once the port accepts a TCP connection. */

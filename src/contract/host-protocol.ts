@@ -18,7 +18,7 @@ import { idSchema, ProcessIdSchema } from "./ids.ts";
  * | `POST   /v1/sandboxes/{id}/processes/{pid}/signal`     | {signal} → 204                     |
  * | `GET    …/processes/{pid}/stdout?offset=&follow=`      | → bytes                            |
  * | `GET    /v1/sandboxes/{id}/files?path=`                | → bytes; `x-sandbar-size`; `Range` |
- * | `PUT    /v1/sandboxes/{id}/files?path=&mode=&size=`    | bytes → 204                        |
+ * | `PUT    /v1/sandboxes/{id}/files?path=&mode=&size=`    | bytes → 204; `end_marker=` instead of `size=`: see `end-marker.ts`                        |
  * | `POST   /v1/sandboxes/{id}/snapshots/{imageId}`        | → SnapshotResult                   |
  * | `GET    /v1/sandboxes/{id}/ports/{port}`               | → {open}                           |
  * | `ANY    /v1/sandboxes/{id}/ports/{port}/proxy`         | any request; target in `x-sandbar-target` |

@@ -80,6 +80,8 @@ function workerService(directory: string, port: number, state: DevState) {
       WRANGLER_HIDE_BANNER: "true",
       // Else each start asks the network for a `request.cf` that nothing here reads.
       CLOUDFLARE_CF_FETCH_ENABLED: "false",
+      // Wrangler's explorer shows and edits D1 without a key.
+      X_LOCAL_EXPLORER: "false",
       CI: "1",
       NO_COLOR: "1",
     },

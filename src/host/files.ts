@@ -1,5 +1,6 @@
 import { randomBytes } from "node:crypto";
 import type { IncomingMessage } from "node:http";
+import { EndMarkerCheck } from "../contract/end-marker.ts";
 import { ApiError } from "../contract/errors.ts";
 import type { ByteRange } from "../backends/backend.ts";
 import { readLine, runScript, runToEnd, type RunningScript } from "./file-script-run.ts";
@@ -56,12 +57,12 @@ export async function writeFile(
   container: Container,
   path: string,
   body: IncomingMessage,
-  options: { size?: number | undefined; mode?: string | undefined },
+  options: { size?: number | undefined; endMarker?: string | undefined; mode?: string | undefined },
 ): Promise<void> {
   const name = `.sandbar-${randomBytes(12).toString("hex")}`;
   const script = await runScript(container, RECEIVE_SCRIPT, [path, name]);
   try {
-    const received = await pour(body, script);
+    const received = await pour(body, script, options.endMarker);
     if (options.size !== undefined && received !== options.size) {
       throw new ApiError("invalid_request", { detail: `The body has ${received} bytes, not ${options.size}.` });
     }
@@ -77,10 +78,11 @@ export async function writeFile(
 }
 
 /** Hands the body to the script's stdin; done when the script has kept all of it. The answer is its length. */
-async function pour(body: IncomingMessage, script: RunningScript): Promise<number> {
+async function pour(body: IncomingMessage, script: RunningScript, endMarker: string | undefined): Promise<number> {
   const { stdin } = script.spawned;
   const kept = readLine(script.bytes);
   kept.catch(() => {});
+  const check = endMarker === undefined ? undefined : new EndMarkerCheck(endMarker);
   let received = 0;
   let hasStopped = false;
   // A script that speaks early has failed: whoever waits for its stdin need not.
@@ -92,10 +94,13 @@ async function pour(body: IncomingMessage, script: RunningScript): Promise<numbe
   // The request must survive, to be answered.
   for await (const chunk of body.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
     if (hasStopped || stdin.destroyed) break;
-    received += chunk.length;
-    if (!stdin.write(chunk) && !stdin.destroyed) await drained(stdin);
+    for (const part of check ? check.push(chunk) : [chunk]) {
+      received += part.length;
+      if (!stdin.write(part) && !stdin.destroyed) await drained(stdin);
+    }
   }
-  if (!hasStopped && !stdin.destroyed && !body.complete) {
+  const isWhole = body.complete && (check?.isWhole ?? true);
+  if (!hasStopped && !stdin.destroyed && !isWhole) {
     throw new ApiError("invalid_request", { detail: "The body broke off." });
   }
   stdin.end();

@@ -73,6 +73,8 @@ export function createHostServer(options: HostServerOptions): Server {
     {
       keepAliveTimeout: KEEP_ALIVE_MS,
       headersTimeout: HEADERS_TIMEOUT_MS,
+      // The longest path, percent-encoded, stands in the target and again in its signature.
+      maxHeaderSize: 65_536,
       // Bodies may take as long as they take: uploads, followed output, tunnels.
       requestTimeout: 0,
       noDelay: true,

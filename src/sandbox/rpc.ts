@@ -1,4 +1,4 @@
-import type { ByteRange } from "../backends/backend.ts";
+import type { ByteRange, WriteOptions } from "../backends/backend.ts";
 import type { ContainerProcess, ExecRequest, SignalName } from "../contract/process.ts";
 import type { BackendName, Sandbox, SandboxCreate, Tunnel } from "../contract/sandbox.ts";
 
@@ -56,12 +56,7 @@ export interface SandboxRpc {
   listProcesses(scope: Scope): Promise<ContainerProcess[]>;
   signal(scope: Scope, processId: string, signal: SignalName): Promise<void>;
   readFile(scope: Scope, path: string, range?: ByteRange): Promise<FileAnswer>;
-  writeFile(
-    scope: Scope,
-    path: string,
-    body: ReadableStream<Uint8Array>,
-    options: { size?: number; mode?: string },
-  ): Promise<void>;
+  writeFile(scope: Scope, path: string, body: ReadableStream<Uint8Array>, options: WriteOptions): Promise<void>;
   snapshot(scope: Scope, imageId: string): Promise<SnapshotAnswer>;
   tunnels(scope: Scope, origin: TunnelOrigin): Promise<Record<string, Tunnel>>;
 }

@@ -1,5 +1,5 @@
 import { DurableObject } from "cloudflare:workers";
-import type { Backend, ByteRange } from "../backends/backend.ts";
+import type { Backend, ByteRange, WriteOptions } from "../backends/backend.ts";
 import { backendOpener, type OpenBackend } from "../backends/index.ts";
 import { ApiError, hasCode } from "../contract/errors.ts";
 import type { ContainerProcess, ExecRequest, SignalName } from "../contract/process.ts";
@@ -132,12 +132,7 @@ export class Sandbox<Env extends SandboxEnv = SandboxEnv> extends DurableObject<
     return this.#operation(scope, async () => (await this.#running()).readFile(path, range));
   }
 
-  writeFile(
-    scope: Scope,
-    path: string,
-    body: ReadableStream<Uint8Array>,
-    options: { size?: number; mode?: string },
-  ): Promise<Reply<void>> {
+  writeFile(scope: Scope, path: string, body: ReadableStream<Uint8Array>, options: WriteOptions): Promise<Reply<void>> {
     return this.#operation(scope, async () => (await this.#running()).writeFile(path, body, options));
   }
 

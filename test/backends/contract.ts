@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Backend } from "../../src/backends/backend.ts";
+import { endMarkerBytes } from "../../src/contract/end-marker.ts";
 import { asApiError } from "../../src/contract/errors.ts";
 import type { ExecSpec, StartSpec } from "../../src/contract/host-protocol.ts";
 import { newId } from "../../src/contract/ids.ts";
@@ -148,6 +149,22 @@ export function describeBackend(under: BackendUnderTest): void {
       await backend.writeFile("/tmp/kept", stream("the old one"), {});
       expect(await codeOf(backend.writeFile("/tmp/kept", stream("the ne"), { size: 1000 }))).not.toBe("no error");
       expect(await new Response((await backend.readFile("/tmp/kept")).body).text()).toBe("the old one");
+    });
+
+    it("takes a body of unknown size only with the marker of its end", async () => {
+      const endMarker = "0123456789abcdef".repeat(4);
+      const marker = endMarkerBytes(endMarker);
+      const content = Uint8Array.from({ length: 100_000 }, (_, index) => index % 251);
+      const whole = new Uint8Array([...content, ...marker]);
+      await backend.writeFile("/tmp/marked", stream(whole), { endMarker });
+      const read = async () =>
+        new Uint8Array(await new Response((await backend.readFile("/tmp/marked")).body).arrayBuffer());
+      expect(await read()).toEqual(content);
+      expect(await codeOf(backend.writeFile("/tmp/marked", stream("cut"), { endMarker }))).toBe("invalid_request");
+      expect(await codeOf(backend.writeFile("/tmp/marked", stream(whole.slice(0, -1)), { endMarker }))).toBe(
+        "invalid_request",
+      );
+      expect(await read()).toEqual(content);
     });
 
     it.each([

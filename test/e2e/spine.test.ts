@@ -1,9 +1,10 @@
 import { createHash, randomBytes } from "node:crypto";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { get } from "node:http";
+import { connect } from "node:net";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { WebSocket } from "ws";
-import { Instance } from "./instance.ts";
+import { DEV_KEY, Instance, sleep } from "./instance.ts";
 import { RUNTIMES } from "./runtimes.ts";
 
 const MIB = 1_048_576;
@@ -126,6 +127,25 @@ describe.each(RUNTIMES)("the spine on the %s runtime", (runtime) => {
       headers: { range: "bytes=2-3" },
     });
     expect([part.status, part.headers.get("content-range"), await part.text()]).toEqual([206, "bytes 2-3/6", "si"]);
+  });
+
+  it("keeps the old file when an upload breaks off, with and without a length", async () => {
+    const path = `/sandboxes/${sandboxId}/files?path=/tmp/cut`;
+    const octets = { "content-type": "application/octet-stream" };
+    expect((await instance.fetch(path, { method: "PUT", body: "the old one", headers: octets })).status).toBe(204);
+    for (const framing of ["Content-Length: 1000\r\n\r\nnew", "Transfer-Encoding: chunked\r\n\r\nff\r\nnew"]) {
+      const socket = connect(instance.port, "127.0.0.1");
+      socket.on("error", () => undefined);
+      const head = `PUT /v1${path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer ${DEV_KEY}\r\n`;
+      socket.write(`${head}Content-Type: application/octet-stream\r\n${framing}`);
+      await sleep(500);
+      socket.destroy();
+      await sleep(1000);
+      expect(await (await instance.fetch(path)).text()).toBe("the old one");
+    }
+    expect(await instance.exec(sandboxId, ["sh", "-c", "ls -a /tmp | grep -c sandbar-"])).toMatchObject({
+      stdout: "0\n",
+    });
   });
 
   it("reaches a port over HTTP and WebSocket, and says when nothing listens", async () => {

@@ -1,4 +1,5 @@
-import type { Backend, ByteRange, FileContent, StartOutcome } from "../../src/backends/backend.ts";
+import type { Backend, ByteRange, FileContent, StartOutcome, WriteOptions } from "../../src/backends/backend.ts";
+import { EndMarkerCheck } from "../../src/contract/end-marker.ts";
 import { ApiError } from "../../src/contract/errors.ts";
 import type {
   ContainerExit,
@@ -188,15 +189,12 @@ class FakeBackend implements Backend {
     return { body: streamOf(file.bytes.slice(first, last + 1)), size, range: { first, last } };
   }
 
-  async writeFile(
-    path: string,
-    body: ReadableStream<Uint8Array>,
-    options: { size?: number; mode?: string },
-  ): Promise<void> {
+  async writeFile(path: string, body: ReadableStream<Uint8Array>, options: WriteOptions): Promise<void> {
     const { files } = this.#running();
     if (isDirectory(files, path) || path.endsWith("/")) throw new ApiError("is_a_directory");
     if (hasFileAbove(files, path)) throw new ApiError("not_a_directory");
-    const bytes = new Uint8Array(await new Response(body).arrayBuffer());
+    const received = new Uint8Array(await new Response(body).arrayBuffer());
+    const bytes = options.endMarker === undefined ? received : withoutMarker(received, options.endMarker);
     if (options.size !== undefined && options.size !== bytes.length) {
       throw new ApiError("invalid_request", { detail: "The body broke off." });
     }
@@ -272,6 +270,13 @@ class FakeBackend implements Backend {
 async function until(condition: () => boolean, timeoutMs = Infinity): Promise<void> {
   const giveUpAt = Date.now() + timeoutMs;
   while (!condition() && Date.now() < giveUpAt) await new Promise((wake) => setTimeout(wake, 2));
+}
+
+function withoutMarker(received: Uint8Array, endMarker: string): Uint8Array {
+  const check = new EndMarkerCheck(endMarker);
+  const [bytes] = check.push(received);
+  if (!check.isWhole) throw new ApiError("invalid_request", { detail: "The body broke off." });
+  return bytes ?? new Uint8Array(0);
 }
 
 function publish(spec: StartSpec): Record<string, number> {

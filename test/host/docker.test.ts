@@ -314,6 +314,23 @@ describe.skipIf(absent !== undefined)("docker runtime", { timeout: 30_000 }, () 
     }
   });
 
+  it("keeps containers from each other and from the cloud's metadata", async () => {
+    const listen = "import socket,time\ns=socket.create_server(('',8000))\nwhile True: s.accept()[0].sendall(b'mine')";
+    const one = await start({ entrypoint: ["python3", "-c", listen] });
+    const reached = () =>
+      one.dial(8000).then(
+        (socket) => !!socket.destroy(),
+        () => false,
+      );
+    await expect.poll(reached, { timeout: 8000 }).toBe(true);
+    const address = (await exec(one, ["hostname", "-I"])).stdout.trim();
+    const two = await start();
+    const script = `import socket,sys\nfor host, port in (("${address}", 8000), ("169.254.169.254", 80)):
+  try: socket.create_connection((host, port), 1.5); print("reached", host)
+  except OSError: print("kept", host)`;
+    expect((await exec(two, ["python3", "-c", script])).stdout).toBe(`kept ${address}\nkept 169.254.169.254\n`);
+  });
+
   it("dials a port inside, publishes raw ones", async () => {
     const server = [
       "import socket",

@@ -83,6 +83,13 @@ describe("a name", () => {
   });
 });
 
+describe("names that objects do not keep", () => {
+  it.each(['{"env":{"__proto__":"x"}}', '{"tags":{"\\u005f_proto__":"x"}}'])("are refused: %s", async (body) => {
+    const response = await call("POST", "/v1/sandboxes", { body, headers: { "content-type": "application/json" } });
+    expect(await problemOf(response)).toMatchObject({ status: 400, errors: [{ path: "__proto__" }] });
+  });
+});
+
 describe("images", () => {
   it("are snapshots, of their own environment, that a create takes", async () => {
     const sandbox = await create({});

@@ -1,4 +1,5 @@
 import { createRoute, z, type OpenAPIHono } from "@hono/zod-openapi";
+import { endMarkerBytes, newEndMarker } from "../../contract/end-marker.ts";
 import { FileQuerySchema, ModeSchema } from "../../contract/file.ts";
 import type { FileAnswer } from "../../sandbox/rpc.ts";
 import { parseRange } from "../byte-range.ts";
@@ -58,12 +59,30 @@ export function registerFiles(api: OpenAPIHono<ApiEnv>): void {
     const { path, mode } = c.req.valid("query");
     const sandbox = openSandbox(c.env, c.req.valid("param").sandbox_id);
     const size = contentLength(c.req.header("content-length"));
-    await sandbox.writeFile(c.get("principal"), path, c.req.raw.body ?? emptyStream(), {
-      ...(size !== undefined && { size }),
-      ...(mode !== undefined && { mode }),
-    });
+    const body = c.req.raw.body ?? emptyStream();
+    const options = mode === undefined ? {} : { mode };
+    if (size !== undefined) {
+      await sandbox.writeFile(c.get("principal"), path, body, { ...options, size });
+    } else {
+      const endMarker = newEndMarker();
+      await sandbox.writeFile(c.get("principal"), path, marked(body, endMarker), { ...options, endMarker });
+    }
     return c.body(null, 204);
   });
+}
+
+/** The body with the marker behind its true end; one that breaks off ends without. Bytes pass natively, never through here. */
+function marked(body: ReadableStream<Uint8Array>, endMarker: string): ReadableStream<Uint8Array> {
+  const { readable, writable } = new IdentityTransformStream();
+  const pass = async () => {
+    await body.pipeTo(writable, { preventClose: true });
+    const writer = writable.getWriter();
+    await writer.write(endMarkerBytes(endMarker));
+    await writer.close();
+  };
+  // Broken off here, it breaks off there: whoever reads it answers for both.
+  pass().catch(() => undefined);
+  return readable;
 }
 
 /** The file as it streams. Its content is the sandbox's own and must not be taken for a page of ours. */

@@ -10,7 +10,7 @@ import {
   type StartSpec,
 } from "../../contract/host-protocol.ts";
 import type { OutputStream, SignalName } from "../../contract/process.ts";
-import type { Backend, ByteRange, FileContent, StartOutcome } from "../backend.ts";
+import type { Backend, ByteRange, FileContent, StartOutcome, WriteOptions } from "../backend.ts";
 import { HostClient, type HostAddress } from "./host-client.ts";
 
 /** A start may pull an image first. */
@@ -87,14 +87,11 @@ export class DockerBackend implements Backend {
     };
   }
 
-  async writeFile(
-    path: string,
-    body: ReadableStream<Uint8Array>,
-    options: { size?: number; mode?: string },
-  ): Promise<void> {
+  async writeFile(path: string, body: ReadableStream<Uint8Array>, options: WriteOptions): Promise<void> {
     const query = new URLSearchParams({ path });
     if (options.mode !== undefined) query.set("mode", options.mode);
     if (options.size !== undefined) query.set("size", String(options.size));
+    if (options.endMarker !== undefined) query.set("end_marker", options.endMarker);
     const response = await this.#client.raw("PUT", `${this.#base}/files?${query}`, { body });
     await response.body?.cancel();
   }

@@ -7,9 +7,17 @@ import type {
   ExecInspectInfo,
   HostConfig,
   ImageInspectInfo,
+  NetworkCreateOptions,
 } from "dockerode";
 
-export type { ContainerCreateOptions, ContainerInspectInfo, ExecInspectInfo, HostConfig, ImageInspectInfo };
+export type {
+  ContainerCreateOptions,
+  ContainerInspectInfo,
+  ExecInspectInfo,
+  HostConfig,
+  ImageInspectInfo,
+  NetworkCreateOptions,
+};
 
 const CALL_TIMEOUT_MS = 30_000;
 /** Start, remove and commit touch the disk: on a busy machine they take their time. */
@@ -52,6 +60,20 @@ export class Engine {
   }
 
   info = (): Promise<EngineInfo> => this.#call(CALL_TIMEOUT_MS, () => this.#docker.info());
+
+  hasNetwork = async (name: string): Promise<boolean> => {
+    try {
+      await this.#call(CALL_TIMEOUT_MS, () => this.#docker.getNetwork(name).inspect());
+      return true;
+    } catch (error) {
+      if (error instanceof EngineError && error.status === 404) return false;
+      throw error;
+    }
+  };
+
+  createNetwork = async (options: NetworkCreateOptions): Promise<void> => {
+    await this.#call(SLOW_CALL_TIMEOUT_MS, (abortSignal) => this.#docker.createNetwork({ ...options, abortSignal }));
+  };
 
   create = async (options: ContainerCreateOptions): Promise<string> =>
     (await this.#call(SLOW_CALL_TIMEOUT_MS, (abortSignal) => this.#docker.createContainer({ ...options, abortSignal })))

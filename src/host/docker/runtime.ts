@@ -5,6 +5,7 @@ import { type ContainerCreateOptions, Engine, EngineError } from "./engine.ts";
 import { hardenedHostConfig } from "./hardening.ts";
 import { removeSnapshot, requireImage } from "./images.ts";
 import { LABELS } from "./labels.ts";
+import { requireNetwork } from "./network.ts";
 import { requireProgram } from "./program.ts";
 import { removeContainer } from "./removal.ts";
 import { asStartFailure } from "./start-reason.ts";
@@ -33,7 +34,8 @@ export async function openDockerRuntime(options: DockerRuntimeOptions): Promise<
     gpu: false,
     raw_tcp: true,
   };
-  return new DockerRuntime(engine, options.hostId, capabilities, await prepareTools(options.dataDir));
+  const network = await requireNetwork(engine);
+  return new DockerRuntime(engine, options.hostId, capabilities, network, await prepareTools(options.dataDir));
 }
 
 class DockerRuntime implements Runtime {
@@ -42,23 +44,33 @@ class DockerRuntime implements Runtime {
   readonly capabilities: Capabilities;
   readonly #engine: Engine;
   readonly #hostId: string;
+  readonly #network: string;
   /** Undefined once the engine has said that it cannot see this machine's folders. */
   #toolsFolder: string | undefined;
   /** False once the engine has said that its own limit of open files is lower than ours. */
   #limitFiles = true;
 
-  constructor(engine: Engine, hostId: string, capabilities: Capabilities, toolsFolder: string | undefined) {
+  constructor(
+    engine: Engine,
+    hostId: string,
+    capabilities: Capabilities,
+    network: string,
+    toolsFolder: string | undefined,
+  ) {
     this.#engine = engine;
     this.#hostId = hostId;
+    this.#network = network;
     this.capabilities = capabilities;
     this.#toolsFolder = toolsFolder;
   }
 
   async start(spec: StartSpec): Promise<Container> {
+    // Of this start: others may find out meanwhile that the engine cannot raise it.
+    const limitFiles = this.#limitFiles;
     const name = `sandbar-${spec.sandbox_id}-${spec.generation}`;
     try {
       const image = await requireImage(this.#engine, spec.image);
-      const command = await this.#create(name, spec, image.reference);
+      const command = await this.#create(name, spec, image.reference, limitFiles);
       const env = [...(image.info.Config.Env ?? []), ...environment(spec)];
       if (command[0] !== BUSYBOX) {
         const workdir = spec.workdir ?? image.info.Config.WorkingDir;
@@ -68,7 +80,7 @@ class DockerRuntime implements Runtime {
       return await openContainer(this.#engine, await this.#engine.inspect(name));
     } catch (error) {
       await removeContainer(this.#engine, name).catch(() => undefined);
-      if (this.#limitFiles && error instanceof EngineError && /rlimit/i.test(error.message)) {
+      if (limitFiles && error instanceof EngineError && /rlimit/i.test(error.message)) {
         this.#limitFiles = false;
         return this.start(spec);
       }
@@ -94,12 +106,12 @@ class DockerRuntime implements Runtime {
   }
 
   /** Creates the container, over what an earlier attempt left; answers what it will run. */
-  async #create(name: string, spec: StartSpec, reference: string): Promise<string[]> {
+  async #create(name: string, spec: StartSpec, reference: string, limitFiles: boolean): Promise<string[]> {
     for (let attempt = 1; ; attempt++) {
       const tools = this.#toolsFolder;
       const command = spec.entrypoint ?? (tools ? [BUSYBOX, "sleep", IDLE_SECONDS] : ["sleep", "infinity"]);
       try {
-        await this.#engine.create(this.#options(name, spec, reference, command, tools));
+        await this.#engine.create(this.#options(name, spec, reference, command, tools, limitFiles));
         return command;
       } catch (error) {
         if (!(error instanceof EngineError) || attempt > 3) throw error;
@@ -131,6 +143,7 @@ class DockerRuntime implements Runtime {
     reference: string,
     command: string[],
     tools: string | undefined,
+    limitFiles: boolean,
   ): ContainerCreateOptions {
     const ports = spec.raw_ports.map((port) => `${port}/tcp`);
     return {
@@ -151,7 +164,8 @@ class DockerRuntime implements Runtime {
       },
       ExposedPorts: Object.fromEntries(ports.map((port) => [port, {}])),
       HostConfig: {
-        ...hardenedHostConfig(spec, { limitFiles: this.#limitFiles }),
+        ...hardenedHostConfig(spec, { limitFiles }),
+        NetworkMode: this.#network,
         // An empty number lets the engine choose a free one.
         PortBindings: Object.fromEntries(ports.map((port) => [port, [{ HostPort: "" }]])),
         Mounts: tools ? [{ Type: "bind", Source: tools, Target: TOOLS_MOUNT, ReadOnly: true }] : [],

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { EndMarkerSchema } from "../../contract/end-marker.ts";
 import { PathSchema } from "../../contract/fields.ts";
 import { ModeSchema } from "../../contract/file.ts";
 import { openFile, writeFile } from "../files.ts";
@@ -11,6 +12,7 @@ const WriteQuerySchema = z.object({
   path: PathSchema,
   mode: ModeSchema.optional(),
   size: z.coerce.number().int().min(0).optional(),
+  end_marker: EndMarkerSchema.optional(),
 });
 
 export const getFile: Handler = async ({ host, request, response, query, signal }, sandboxId) => {
@@ -45,7 +47,7 @@ export const getFile: Handler = async ({ host, request, response, query, signal 
 };
 
 export const putFile: Handler = async ({ host, request, response, query }, sandboxId) => {
-  const { path, mode, size } = valid(WriteQuerySchema, Object.fromEntries(query));
-  await host.containers.use(sandboxId!, (container) => writeFile(container, path, request, { size, mode }));
+  const { path, mode, size, end_marker: endMarker } = valid(WriteQuerySchema, Object.fromEntries(query));
+  await host.containers.use(sandboxId!, (container) => writeFile(container, path, request, { size, endMarker, mode }));
   sendNothing(response);
 };
