@@ -28,8 +28,16 @@ export interface RunningScript {
   kill(): void;
 }
 
-/** Starts a script and reads its first line. Throws the file error that the line names. */
-export async function runScript(container: Container, script: string, args: string[]): Promise<RunningScript> {
+/**
+ * Starts a script and reads its first line. Throws the file error that the line names. The signal kills the script, also
+ * later.
+ */
+export async function runScript(
+  container: Container,
+  script: string,
+  args: string[],
+  signal?: AbortSignal,
+): Promise<RunningScript> {
   for (const busybox of ["", BUSYBOX]) {
     const shell = busybox ? [busybox, "sh"] : ["/bin/sh"];
     const spawned = await container.spawn({
@@ -42,8 +50,12 @@ export async function runScript(container: Container, script: string, args: stri
     spawned.stderr.on("error", () => {}).resume();
     const kill = () => {
       spawned.kill("SIGKILL").catch(() => {});
+      // Whoever waits for a stream goes on, even where a process outside of the group still holds its other end.
+      spawned.stdin.destroy();
       spawned.stdout.destroy();
     };
+    signal?.addEventListener("abort", kill);
+    if (signal?.aborted) kill();
     try {
       const bytes: AsyncIterator<Buffer> = spawned.stdout[Symbol.asyncIterator]();
       const first = await withTimeLimit(readLine(bytes), FIRST_LINE_TIMEOUT_MS, tooSlow("The sandbox's shell"));

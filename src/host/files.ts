@@ -11,6 +11,10 @@ import { settlesWithin, tooSlow, withTimeLimit } from "./time-limit.ts";
 /** Files up to here are read before the answer begins: /sys claims sizes that are not so. */
 const SMALL_FILE_BYTES = 65_536;
 const COMMIT_TIMEOUT_MS = 120_000;
+/** How long a script may pass on nothing. A snapshot may stop it meanwhile. */
+const STALL_MS = 60_000;
+/** How long the removal of what a failed write left is waited for. */
+const DISCARD_PATIENCE_MS = 5_000;
 
 export interface OpenedFile {
   /** Bytes of the whole file; undefined where the file does not say (/proc). */
@@ -24,9 +28,14 @@ export interface OpenedFile {
   close(): void;
 }
 
-/** Opens a file of the container. Throws the file errors and `range_not_satisfiable`. */
-export async function openFile(container: Container, path: string, range?: ByteRange): Promise<OpenedFile> {
-  const script = await runScript(container, READ_SCRIPT, [path, ...scriptRange(range)]);
+/** Opens a file of the container; the signal ends it. Throws the file errors and `range_not_satisfiable`. */
+export async function openFile(
+  container: Container,
+  path: string,
+  range: ByteRange | undefined,
+  signal: AbortSignal,
+): Promise<OpenedFile> {
+  const script = await runScript(container, READ_SCRIPT, [path, ...scriptRange(range)], signal);
   try {
     script.spawned.stdin.end();
     const size = Number(/^file (\d+)$/.exec(script.line)?.[1]);
@@ -51,16 +60,21 @@ export async function openFile(container: Container, path: string, range?: ByteR
 
 /**
  * Writes the body to the path, all of it or nothing: a body that breaks off leaves the old file.
- * `size` is what the body must measure. Throws the file errors.
+ * `size` is what the body must measure; the signal ends the reading of it. Throws the file errors.
  */
 export async function writeFile(
   container: Container,
   path: string,
   body: IncomingMessage,
-  options: { size?: number | undefined; endMarker?: string | undefined; mode?: string | undefined },
+  options: {
+    size?: number | undefined;
+    endMarker?: string | undefined;
+    mode?: string | undefined;
+    signal?: AbortSignal | undefined;
+  },
 ): Promise<void> {
   const name = `.sandbar-${randomBytes(12).toString("hex")}`;
-  const script = await runScript(container, RECEIVE_SCRIPT, [path, name]);
+  const script = await runScript(container, RECEIVE_SCRIPT, [path, name], options.signal);
   try {
     const received = await pour(body, script, options.endMarker);
     if (options.size !== undefined && received !== options.size) {
@@ -71,8 +85,8 @@ export async function writeFile(
     if (line !== "done") throw new Error(`the file was not put in place: ${line}`);
   } catch (error) {
     script.kill();
-    await settlesWithin(script.spawned.exited, 5_000);
-    await runToEnd(container, DISCARD_SCRIPT, [path, name]).catch(() => {});
+    await settlesWithin(script.spawned.exited, DISCARD_PATIENCE_MS);
+    await settlesWithin(runToEnd(container, DISCARD_SCRIPT, [path, name]), DISCARD_PATIENCE_MS);
     throw error;
   }
 }
@@ -96,7 +110,8 @@ async function pour(body: IncomingMessage, script: RunningScript, endMarker: str
     if (hasStopped || stdin.destroyed) break;
     for (const part of check ? check.push(chunk) : [chunk]) {
       received += part.length;
-      if (!stdin.write(part) && !stdin.destroyed) await drained(stdin);
+      if (!stdin.write(part) && !stdin.destroyed)
+        await withTimeLimit(drained(stdin), STALL_MS, tooSlow("Writing the file"));
     }
   }
   const isWhole = body.complete && (check?.isWhole ?? true);
@@ -135,7 +150,7 @@ function resolveRange(range: ByteRange, size: number): { first: number; last: nu
 
 /** An empty file, or one that does not tell its size: the first byte decides. */
 async function openSizeless(script: RunningScript, range: ByteRange | undefined): Promise<OpenedFile> {
-  const first = await script.bytes.next();
+  const first = await nextChunk(script);
   if (!first.done) return opened(script, undefined, undefined, undefined, first.value);
   if (range) throw new ApiError("range_not_satisfiable", { extra: { size: 0 } });
   return inMemory(Buffer.alloc(0), 0, undefined);
@@ -151,7 +166,7 @@ function opened(
   async function* chunks() {
     let left = length ?? Infinity;
     if (first) yield first;
-    for (let next = await script.bytes.next(); !next.done; next = await script.bytes.next()) {
+    for (let next = await nextChunk(script); !next.done; next = await nextChunk(script)) {
       const chunk = next.value.subarray(0, left);
       left -= chunk.length;
       yield chunk;
@@ -174,11 +189,15 @@ function shorter(range: OpenedFile["range"], content: Buffer): OpenedFile["range
   return { first: range.first, last: range.first + content.length - 1 };
 }
 
+function nextChunk(script: RunningScript): Promise<IteratorResult<Buffer>> {
+  return withTimeLimit(script.bytes.next(), STALL_MS, tooSlow("Reading the file"));
+}
+
 async function take(script: RunningScript, length: number): Promise<Buffer> {
   const parts: Buffer[] = [];
   let size = 0;
   while (size < length) {
-    const next = await script.bytes.next();
+    const next = await nextChunk(script);
     if (next.done) break;
     parts.push(next.value);
     size += next.value.length;

@@ -87,6 +87,11 @@ export class ProcessLog {
     return this.#ended;
   }
 
+  /** Whether a slow reader keeps more from coming. */
+  get isHeld(): boolean {
+    return this.#resumeSource !== undefined;
+  }
+
   /** Resolves at the next byte, or at the end. */
   get changed(): Promise<void> {
     return this.#change.promise;

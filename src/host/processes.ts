@@ -8,15 +8,22 @@ import { settlesWithin, tooSlow, withTimeLimit } from "./time-limit.ts";
 
 const KILLED_RETURNCODE = 137;
 const MAX_ENDED_PROCESSES = 1000;
+/** Each holds descriptors of the daemon. */
+const MAX_RUNNING_PROCESSES = 1000;
 const SPAWN_TIMEOUT_MS = 30_000;
-/** How long a killed process may take to go, and an ended one to hand over its last output. */
+/** How long a killed process may take to go. */
 const LAST_STEP_MS = 5_000;
+/** How long the last output of an ended process may take, but for the time that a slow reader holds it back. */
+const LAST_OUTPUT_MS = 250;
+const LAST_OUTPUT_STEP_MS = 25;
 
 export interface ProcessTableOptions {
   /** Output kept of each stream. */
   windowBytes?: number;
   /** Output kept of all processes of the sandbox together. */
   totalBytes?: number;
+  /** Processes that run at a time. */
+  maxRunning?: number;
 }
 
 interface Process {
@@ -38,20 +45,27 @@ export class ProcessTable {
   readonly #container: Container;
   readonly #activity: Activity;
   readonly #windowBytes: number | undefined;
+  readonly #maxRunning: number;
   readonly #budget: LogBudget;
   readonly #processes = new Map<string, Process>();
+  #running = 0;
 
   constructor(container: Container, activity: Activity, options: ProcessTableOptions = {}) {
     this.#container = container;
     this.#activity = activity;
     this.#windowBytes = options.windowBytes;
+    this.#maxRunning = options.maxRunning ?? MAX_RUNNING_PROCESSES;
     this.#budget = new LogBudget(options.totalBytes ?? 64 * 1024 * 1024);
   }
 
-  /** Starts the process, or finds the one of this id. Waits for its end for so long. */
+  /** Starts the process, or finds the one of this id. Waits for its end for so long. Throws `rate_limited`. */
   async exec(spec: ExecSpec, waitMs: number, signal?: AbortSignal): Promise<ProcessStatus> {
     let process = this.#processes.get(spec.process_id);
     if (!process) {
+      if (this.#running >= this.#maxRunning) {
+        const detail = `${this.#running} processes run in this sandbox.`;
+        throw new ApiError("rate_limited", { detail, retryAfter: 1 });
+      }
       process = {
         id: spec.process_id,
         stdout: new ProcessLog(this.#budget, this.#windowBytes),
@@ -65,7 +79,8 @@ export class ProcessTable {
       };
       this.#processes.set(process.id, process);
       process.spawned = this.#spawn(process, spec);
-      void process.ended.promise.then(this.#activity.begin());
+      this.#running++;
+      void process.ended.promise.then(this.#activity.begin()).then(() => this.#running--);
     }
     await process.spawned;
     return this.#statusAfter(process, waitMs, signal);
@@ -150,16 +165,15 @@ export class ProcessTable {
     this.#trim();
   }
 
-  /** Waits for the last output, as long as any comes. */
-  async #drain(process: Process, output: Promise<unknown>): Promise<void> {
-    for (;;) {
-      const before = process.stdout.length + process.stderr.length;
-      if (await settlesWithin(output, LAST_STEP_MS)) return;
-      if (process.stdout.length + process.stderr.length > before) continue;
-      process.stdout.end();
-      process.stderr.end();
-      return;
+  /** Waits for the last output. What something in the background writes after that is read on, but not kept: it gets no SIGPIPE. */
+  async #drain({ stdout, stderr }: Process, output: Promise<unknown>): Promise<void> {
+    // In steps: a moment in which this daemon gets to do nothing counts as one.
+    for (let left = LAST_OUTPUT_MS; left > 0;) {
+      if (await settlesWithin(output, LAST_OUTPUT_STEP_MS)) return;
+      if (!stdout.isHeld && !stderr.isHeld) left -= LAST_OUTPUT_STEP_MS;
     }
+    stdout.end();
+    stderr.end();
   }
 
   async #statusAfter(process: Process, waitMs: number, signal?: AbortSignal): Promise<ProcessStatus> {

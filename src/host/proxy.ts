@@ -50,6 +50,11 @@ export async function forwardRequest(
         reject(new ApiError("port_unreachable", { detail: "The app closed the connection without an answer.", cause }));
     });
     upstream.once("response", (answer) => {
+      if (answer.statusCode! < 200 || answer.statusCode! > 599) {
+        upstream.destroy();
+        reject(new ApiError("port_unreachable", { detail: `The app answered with the status ${answer.statusCode}.` }));
+        return;
+      }
       hasAnswered = true;
       answer.on("error", () => response.destroy());
       response.writeHead(answer.statusCode!, answer.statusMessage, endToEndHeaders(answer.rawHeaders));

@@ -41,6 +41,8 @@ export class ChildContainer implements Container {
   isStopped = false;
   /** Without one, as in an image that holds nothing, there is the launcher's busybox. */
   hasShell = true;
+  /** Runs in the place of /bin/sh. */
+  shell: string | undefined;
 
   constructor(spec: Pick<StartSpec, "sandbox_id" | "generation" | "deadline_at">) {
     this.sandboxId = spec.sandbox_id;
@@ -61,7 +63,8 @@ export class ChildContainer implements Container {
 
   async spawn({ command, env, workdir }: Parameters<Container["spawn"]>[0]): Promise<Spawned> {
     if (this.isStopped) throw new Error("stopped");
-    const [program, ...args] = this.hasShell ? command : withoutShell(command);
+    const own = command[0] === "/bin/sh" && this.shell !== undefined ? [this.shell, ...command.slice(1)] : command;
+    const [program, ...args] = this.hasShell ? own : withoutShell(own);
     const child = spawn(program!, args, { env: { PATH: process.env["PATH"], ...env }, cwd: workdir, detached: true });
     const exited = Promise.race([
       once(child, "exit").then(([code, signal]) => code ?? 128 + SIGNALS[signal as keyof typeof SIGNALS]),

@@ -2,6 +2,7 @@ import { existsSync } from "node:fs";
 import type { Duplex } from "node:stream";
 import { PassThrough, Writable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
+import { ApiError } from "../../contract/errors.ts";
 import type { SignalName } from "../../contract/process.ts";
 import type { Spawned } from "../runtime.ts";
 import { Demultiplexer } from "./demultiplexer.ts";
@@ -15,6 +16,8 @@ const SILENCE_MS = 50;
 /** An engine that answers later than this is far away or too busy for a short silence to mean anything. */
 const PROMPT_ANSWER_MS = 25;
 const LONG_SILENCE_MS = 1_000;
+/** How long output may go on after the end, but for the time that a slow reader holds it back. */
+const LAST_OUTPUT_MS = 2_000;
 /** A reader this slow does not hold back the news that the process has ended. */
 const SLOW_READER_MS = 250;
 const FIRST_POLL_MS = 3;
@@ -44,7 +47,7 @@ export interface ExecRequest {
   workdir?: string | undefined;
 }
 
-/** Starts a process by the engine's own exec. */
+/** Starts a process by the engine's own exec. Throws `sandbox_ended`. */
 export async function spawnExec(context: ExecContext, request: ExecRequest): Promise<Spawned> {
   const env = { ...request.env, ...(context.direct ? {} : { [PROCESS_MARK]: request.process_id }) };
   const lines = Object.entries(env).map(([name, value]) => `${name}=${value}`);
@@ -52,9 +55,16 @@ export async function spawnExec(context: ExecContext, request: ExecRequest): Pro
     const execId = await context.engine.createExec(context.containerId, request.command, lines, request.workdir);
     return new ExecProcess(context, request.process_id, execId, await context.engine.startExec(execId));
   } catch (error) {
-    if (!(error instanceof EngineError && isRefusedProgram(error))) throw error;
+    if (!(error instanceof EngineError)) throw error;
+    if (isContainerGone(error)) throw new ApiError("sandbox_ended", { cause: error });
+    if (!isRefusedProgram(error)) throw error;
     return notRun(readableReason(error.message));
   }
+}
+
+/** Also of a container that the engine still knows and that has ended. */
+function isContainerGone({ status, message }: EngineError): boolean {
+  return status === 404 || (status === 409 && /not running|on running containers/i.test(message));
 }
 
 /** Newer engines refuse the start itself; older ones write the reason to stdout and end. */
@@ -146,11 +156,14 @@ class ExecProcess implements Spawned {
 
   /** Waits for the silence that means nothing more is on its way from the engine. */
   async #isThrough(isOpen: () => boolean, tellExit: (code: number) => void): Promise<boolean> {
-    while (isOpen()) {
+    // Something in the background may never be silent.
+    for (let leftMs = LAST_OUTPUT_MS; isOpen() && leftMs > 0;) {
       const gone = this.#containerEndedAt !== undefined && Date.now() - this.#containerEndedAt > LATE_CODE_MS;
       const code = this.#code ?? (gone ? KILLED : undefined);
       if (code !== undefined && this.#output.heldMs > SLOW_READER_MS) tellExit(code);
-      await sleep(Math.max(1, SILENCE_MS - this.#output.silentMs));
+      const pause = Math.max(1, SILENCE_MS - this.#output.silentMs);
+      await sleep(pause);
+      if (this.#output.heldMs === 0) leftMs -= pause;
       if (this.#output.silentMs < SILENCE_MS) continue;
       const askedAt = performance.now();
       await this.#look();

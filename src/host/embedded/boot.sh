@@ -49,6 +49,8 @@ umount -l /old
   read -r _ </up
   chroot /a /bin/sh -c 'cd /box && exec pivot_root . .'
   umount -l /a
+  # Into the log: from here on, only programs of the sandbox run.
+  echo entered
   echo go >/go
 ) &
 exec chroot /a /usr/bin/env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 \

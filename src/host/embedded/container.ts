@@ -1,11 +1,14 @@
+import { once } from "node:events";
 import { existsSync, readFileSync } from "node:fs";
 import { readFile, writeFile, rename } from "node:fs/promises";
 import type { Duplex } from "node:stream";
+import { hasCode } from "../../contract/errors.ts";
 import { MAIN_PROCESS_ID } from "../../contract/ids.ts";
 import type { ContainerExit, StartSpec } from "../../contract/host-protocol.ts";
 import { Launcher } from "../launcher/launcher.ts";
 import type { LaunchedProcess, SignalGroup } from "../launcher/process.ts";
 import { StartFailure, type Container, type Spawned } from "../runtime.ts";
+import { settlesWithin, withTimeLimit } from "../time-limit.ts";
 import type { Cgroup } from "./cgroup.ts";
 import { Dialer } from "./dial.ts";
 import type { Images } from "./images.ts";
@@ -14,6 +17,7 @@ import { isAlive, nsenter, parseStat, run, type HostProcess } from "./machine.ts
 const KILLED = 137;
 const DEFAULT_WORKDIR = "/";
 const DEATH_POLL_MS = 3;
+const ENTER_TIMEOUT_MS = 10_000;
 const DEATH_PATIENCE_MS = 30_000;
 
 /** What a container is made of, in `dataDir/sandboxes/ID`: control, layers, upper, work, stage, state.json. */
@@ -36,6 +40,8 @@ export class EmbeddedContainer implements Container {
   #launcher: Launcher | undefined;
   #dialer: Dialer | undefined;
   #stopped: Promise<void> | undefined;
+  /** Settles when no snapshot holds the processes still. */
+  #thawed: Promise<unknown> = Promise.resolve();
 
   constructor(parts: Parts) {
     this.#parts = parts;
@@ -56,15 +62,18 @@ export class EmbeddedContainer implements Container {
   /** Starts the entrypoint. */
   async enter(command: string[]): Promise<void> {
     const { spec } = this.#parts;
-    const main = await this.#launch({ command, env: {}, workdir: spec.workdir }, MAIN_PROCESS_ID);
+    const late = () => new StartFailure("The entrypoint did not start in time.");
+    const main = await this.#launch({ command, env: {}, workdir: spec.workdir }, MAIN_PROCESS_ID).catch((error) => {
+      throw hasCode(error, "exec_failed") ? late() : error;
+    });
     let reason = "";
     main.stderr.on("data", (chunk: Buffer) => {
       if (reason.length < 1000) reason += chunk.toString();
     });
     main.stdin.end();
-    const launched = await main.launched;
+    const launched = await withTimeLimit(main.launched, ENTER_TIMEOUT_MS, late);
     if (launched.kind === "refused") {
-      await new Promise((resolve) => main.stderr.once("end", resolve));
+      await settlesWithin(once(main.stderr, "end"), ENTER_TIMEOUT_MS);
       throw new StartFailure(`The entrypoint cannot be started: ${reason.trim().replace(/^sandbar: /, "")}`);
     }
     this.watch(main);
@@ -113,7 +122,9 @@ export class EmbeddedContainer implements Container {
 
   async snapshot(imageId: string): Promise<{ size: number }> {
     const { dir, cgroup, images } = this.#parts;
-    return cgroup.frozen(() => images.keep(imageId, dir));
+    const snapshot = cgroup.frozen(() => images.keep(imageId, dir));
+    this.#thawed = Promise.allSettled([this.#thawed, snapshot]);
+    return snapshot;
   }
 
   stop(): Promise<void> {
@@ -144,6 +155,8 @@ export class EmbeddedContainer implements Container {
     const own = this.#parts.spec;
     const env = { ...own.env, ...spec.env };
     const workdir = spec.workdir ?? own.workdir ?? DEFAULT_WORKDIR;
+    // The launcher, held still, would seem not to take the slot.
+    await this.#thawed;
     return this.#launcher.spawn({ command: spec.command, env, workdir, makeWorkdir: workdir === own.workdir }, slot);
   }
 

@@ -1,5 +1,6 @@
 import { existsSync } from "node:fs";
 import { mkdir, readFile, readdir, rename, stat, writeFile } from "node:fs/promises";
+import { ApiError } from "../../contract/errors.ts";
 import { StartFailure } from "../runtime.ts";
 import { AS_ROOT, run } from "./machine.ts";
 
@@ -7,6 +8,9 @@ export const HOST_IMAGE = "host";
 const IMAGE_ID = /^im-[a-z0-9]{22}$/;
 /** A mount's options fit in one page. */
 const MAX_LAYERS = 90;
+/** Said by `cp` of a path beyond PATH_MAX, which a program reaches by going down folder by folder. */
+const TOO_DEEP = /File name too long/;
+const TOO_DEEP_DETAIL = "The sandbox holds a path that is too long to copy: more than 4096 bytes.";
 
 /**
  * Snapshots. `dataDir/layers/NAME` is the upper directories of one container, kept; `dataDir/images/ID` lists the
@@ -41,7 +45,13 @@ export class Images {
       if (layers.length > MAX_LAYERS)
         throw new StartFailure(`The image is a chain of more than ${MAX_LAYERS} snapshots.`);
       await mkdir(dir, { mode: 0o700 });
-      await writeFile(`${dir}/layers`, JSON.stringify(layers));
+      try {
+        await writeFile(`${dir}/layers`, JSON.stringify(layers));
+      } catch (error) {
+        // Left there, it would fail every later start.
+        await this.#bury(dir);
+        throw error;
+      }
       return layers;
     });
   }
@@ -63,6 +73,7 @@ export class Images {
       return { size };
     } catch (error) {
       await this.#bury(draft);
+      if (TOO_DEEP.test(String(error))) throw new ApiError("conflict", { detail: TOO_DEEP_DETAIL, cause: error });
       throw error;
     }
   }

@@ -17,6 +17,8 @@ const PROCESS_LIMIT = isRoot ? [] : ["prlimit", `--nproc=${MAX_PROCESSES}:${MAX_
 /** Not in Node's constants. */
 const CLOSE_ON_EXEC = 0o2000000;
 const BOOT_TIMEOUT_MS = 10_000;
+/** What `boot.sh` says last, before the sandbox's own shell takes over. */
+const ENTERED = "entered";
 /** What Docker leaves to a container, without MKNOD and SYS_CHROOT, which undo the container's own walls. */
 const CAPABILITIES = [
   "chown",
@@ -159,13 +161,14 @@ async function boot(
   closeSync(log);
   child.unref();
   const failed = Promise.withResolvers<never>();
-  const timer = setTimeout(() => failed.reject(new Error("The container did not start in time.")), BOOT_TIMEOUT_MS);
-  const onExit = async () => {
-    const text = (await readFile(`${dir}/boot.log`, "utf8").catch(() => "")).slice(0, 2000).trim();
-    if (text === "" && image !== HOST_IMAGE)
+  const fail = async (how: string) => {
+    const log = (await readFile(`${dir}/boot.log`, "utf8").catch(() => "")).trim();
+    if (log.endsWith(ENTERED) && image !== HOST_IMAGE)
       failed.reject(new StartFailure(`The /bin/sh of the image ${image} does not run.`));
-    else failed.reject(new Error(`The container could not be built: ${text || "its first process has ended"}`));
+    else failed.reject(new Error(`The container could not be built: ${log.slice(0, 2000)} (${how})`));
   };
+  const timer = setTimeout(() => void fail("it takes too long"), BOOT_TIMEOUT_MS);
+  const onExit = () => void fail("its first process has ended");
   child.once("error", failed.reject);
   child.once("exit", onExit);
   try {

@@ -54,11 +54,11 @@ __check() {
   [ "$__code" = 0 ] || __refuse "$__code" "$1: $__why"
 }
 
-# __start ARGV…: becomes the program.
+# __start $__setsid ARGV…: becomes the program.
 __start() {
   unset OLDPWD
   echo exec >&9
-  exec $__setsid "$@" 9>&-
+  exec "$@" 9>&-
 }
 
 __judge() {

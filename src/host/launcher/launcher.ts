@@ -1,15 +1,18 @@
 import { writeFileSync } from "node:fs";
 import { copyFile, mkdir, readdir, unlink } from "node:fs/promises";
 import { randomBytes } from "node:crypto";
-import type { Socket } from "node:net";
-import { Descriptor, makeFifos, openReader, openWriter } from "./fifo.ts";
-import { LaunchedProcess, SLOT_PARTS, type SignalGroup } from "./process.ts";
+import { ApiError } from "../../contract/errors.ts";
+import { withTimeLimit } from "../time-limit.ts";
+import { makeFifos, openReader, openWriter, type OpenFifo } from "./fifo.ts";
+import { LaunchedProcess, removeSlot, SLOT_PARTS, type SignalGroup } from "./process.ts";
 import { specScript, type ProcessSpec } from "./spec-script.ts";
 
 const SCRIPT = `${import.meta.dirname}/launcher.sh`;
 const FIRST_BATCH = 8;
 const BATCH = 32;
 const LOW_WATER = 16;
+/** How long the launcher may take to take a slot: what runs inside can read commands away. */
+const TAKE_TIMEOUT_MS = 10_000;
 
 export interface LauncherOptions {
   /** On the host; the container sees it read-only, and runs `sh PATH/launcher.sh PATH SETSID…` there. */
@@ -30,8 +33,8 @@ export class Launcher {
   readonly #epoch = randomBytes(5).toString("hex");
   readonly #ready = Promise.withResolvers<void>();
   readonly #gone = Promise.withResolvers<void>();
-  #commands: { socket: Socket; keepAlive: Descriptor };
-  #alive: { socket: Socket; keepAlive: Descriptor };
+  #commands: OpenFifo;
+  #alive: OpenFifo;
   #count = 0;
   #filling: Promise<void> | undefined;
   #closed = false;
@@ -87,7 +90,7 @@ export class Launcher {
     return { launcher, processes: new Map(launcher.#processes) };
   }
 
-  /** Starts a process; `slot` names it for a later `adopt` (letters and digits). */
+  /** Starts a process; `slot` names it for a later `adopt` (letters and digits). Throws `exec_failed` when nothing starts. */
   async spawn(spec: ProcessSpec, slot?: string): Promise<LaunchedProcess> {
     const script = specScript(spec);
     if (slot === undefined) slot = await this.#takeSlot();
@@ -95,10 +98,17 @@ export class Launcher {
     if (this.#closed) throw new Error("The container has ended.");
     const path = `${this.#dir}/${slot}`;
     // Nobody looks before the line on `cmd` has come; a write this small costs less than a trip to another thread.
-    writeFileSync(`${path}.spec`, script, { mode: 0o600 });
-    const process = this.#open(slot);
-    if (this.#closed) process.gone();
-    else this.#commands.socket.write(`${slot}\n`);
+    let process: LaunchedProcess;
+    try {
+      writeFileSync(`${path}.spec`, script, { mode: 0o600 });
+      process = this.#open(slot);
+    } catch (error) {
+      removeSlot(path);
+      throw error;
+    }
+    // The first newline ends whatever the sandbox itself has written there.
+    this.#commands.socket.write(`\n${slot}\n`);
+    await this.#untilTaken(process);
     return process;
   }
 
@@ -112,6 +122,16 @@ export class Launcher {
     this.#alive.socket.destroy();
     for (const process of this.#processes.values()) process.gone();
     this.#gone.resolve();
+  }
+
+  async #untilTaken(process: LaunchedProcess): Promise<void> {
+    const late = () => new ApiError("exec_failed", { detail: "The sandbox's launcher does not start processes." });
+    try {
+      await withTimeLimit(process.taken, TAKE_TIMEOUT_MS, late);
+    } catch (error) {
+      process.gone();
+      throw error;
+    }
   }
 
   #open(slot: string): LaunchedProcess {

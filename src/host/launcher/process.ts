@@ -3,7 +3,7 @@ import type { Socket } from "node:net";
 import { Writable, type Readable } from "node:stream";
 import type { SignalName } from "../../contract/process.ts";
 import type { Spawned } from "../runtime.ts";
-import { Descriptor, openReader, openWriter } from "./fifo.ts";
+import { Descriptor, openReader, openWriter, type OpenFifo } from "./fifo.ts";
 import { Output } from "./output.ts";
 
 /** Signals a process group from outside; resolves to false when there is none (yet). `pid` is the sandbox's number. */
@@ -26,6 +26,8 @@ export class LaunchedProcess implements Spawned {
   readonly stderr: Readable;
   readonly exited: Promise<number>;
   readonly launched: Promise<Launch>;
+  /** Resolves once the launcher has the slot, or has gone. */
+  readonly taken: Promise<void>;
   readonly #base: string;
   readonly #signalGroup: SignalGroup;
   readonly #outputs: Output[];
@@ -34,6 +36,7 @@ export class LaunchedProcess implements Spawned {
   readonly #input: Socket;
   readonly #exit = Promise.withResolvers<number>();
   readonly #launch = Promise.withResolvers<Launch>();
+  readonly #taken = Promise.withResolvers<void>();
   #ack: Descriptor | undefined;
   #text = "";
   #pid: number | undefined;
@@ -43,8 +46,7 @@ export class LaunchedProcess implements Spawned {
   constructor(base: string, signalGroup: SignalGroup) {
     this.#base = base;
     this.#signalGroup = signalGroup;
-    const [out, err, status] = [openReader(`${base}.out`), openReader(`${base}.err`), openReader(`${base}.st`)];
-    const input = openWriter(`${base}.in`);
+    const { out, err, status, input } = openFifos(base);
     this.#keepAlives = [out.keepAlive, err.keepAlive, status.keepAlive, input.keepAlive];
     this.#status = status.socket;
     this.#input = input.socket;
@@ -54,6 +56,7 @@ export class LaunchedProcess implements Spawned {
     this.stdin = inputOf(input.socket);
     this.exited = this.#exit.promise;
     this.launched = this.#launch.promise;
+    this.taken = this.#taken.promise;
     status.socket.on("data", (chunk: Buffer) => this.#read(chunk.toString("latin1")));
     status.socket.on("error", () => {});
     status.socket.on("close", () => this.gone());
@@ -78,7 +81,7 @@ export class LaunchedProcess implements Spawned {
     this.#ack?.close();
     this.#closeKeepAlives();
     this.#status.destroy();
-    for (const part of [...SLOT_PARTS, "spec"]) unlink(`${this.#base}.${part}`, () => {});
+    removeSlot(this.#base);
   }
 
   #read(chunk: string): void {
@@ -96,6 +99,7 @@ export class LaunchedProcess implements Spawned {
     else if (number === undefined) return;
     else if (word === "pid" && number > 1) {
       this.#pid ??= number;
+      this.#taken.resolve();
       this.#closeKeepAlives();
     } else if (word === "refused") this.#launch.resolve({ kind: "refused", returncode: number & 255 });
     else if (word === "exit" && number <= 255) {
@@ -112,6 +116,7 @@ export class LaunchedProcess implements Spawned {
   #end(returncode: number): void {
     if (this.#ended) return;
     this.#ended = true;
+    this.#taken.resolve();
     this.#launch.resolve({ kind: "running" });
     this.#exit.resolve(returncode);
     for (const output of this.#outputs) output.finish();
@@ -120,6 +125,31 @@ export class LaunchedProcess implements Spawned {
 
   #closeKeepAlives(): void {
     for (const descriptor of this.#keepAlives) descriptor.close();
+  }
+}
+
+/** Removes the files of a slot: a launcher that reads its name later starts nothing. */
+export function removeSlot(base: string): void {
+  for (const part of [...SLOT_PARTS, "spec"]) unlink(`${base}.${part}`, () => {});
+}
+
+/** All of them or, when there are too few descriptors, none. */
+function openFifos(base: string): Record<"out" | "err" | "status" | "input", OpenFifo> {
+  const opened: OpenFifo[] = [];
+  const keep = (fifo: OpenFifo) => (opened.push(fifo), fifo);
+  try {
+    return {
+      out: keep(openReader(`${base}.out`)),
+      err: keep(openReader(`${base}.err`)),
+      status: keep(openReader(`${base}.st`)),
+      input: keep(openWriter(`${base}.in`)),
+    };
+  } catch (error) {
+    for (const { socket, keepAlive } of opened) {
+      socket.on("error", () => {}).destroy();
+      keepAlive.close();
+    }
+    throw error;
   }
 }
 

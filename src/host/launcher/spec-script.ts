@@ -21,8 +21,9 @@ export function specScript(spec: ProcessSpec): string {
   }
   lines.push(`__enter ${quote(spec.workdir)}${spec.makeWorkdir ? " make" : ""}`);
   const program = quote(spec.command[0]!);
+  // The program comes behind setsid, also where `env` would take one with a `=` in its name for a variable.
   const prefix = viaEnv.length > 0 ? `/usr/bin/env ${viaEnv.join(" ")} ` : "";
-  lines.push(`__check ${program}`, `__start ${prefix}${spec.command.map(quote).join(" ")}`);
+  lines.push(`__check ${program}`, `__start ${prefix}$__setsid ${spec.command.map(quote).join(" ")}`);
   return `${lines.join("\n")}\n`;
 }
 

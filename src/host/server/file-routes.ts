@@ -19,9 +19,7 @@ export const getFile: Handler = async ({ host, request, response, query, signal 
   const { path } = valid(ReadQuerySchema, Object.fromEntries(query));
   const range = parseRange(request.headers.range);
   await host.containers.use(sandboxId!, async (container) => {
-    const file = await openFile(container, path, range);
-    signal.addEventListener("abort", file.close);
-    if (signal.aborted) file.close();
+    const file = await openFile(container, path, range, signal);
     try {
       response.writeHead(file.range ? 206 : 200, {
         "content-type": "application/octet-stream",
@@ -40,14 +38,15 @@ export const getFile: Handler = async ({ host, request, response, query, signal 
         return done ? undefined : value;
       });
     } finally {
-      signal.removeEventListener("abort", file.close);
       file.close();
     }
   });
 };
 
-export const putFile: Handler = async ({ host, request, response, query }, sandboxId) => {
+export const putFile: Handler = async ({ host, request, response, query, signal }, sandboxId) => {
   const { path, mode, size, end_marker: endMarker } = valid(WriteQuerySchema, Object.fromEntries(query));
-  await host.containers.use(sandboxId!, (container) => writeFile(container, path, request, { size, endMarker, mode }));
+  await host.containers.use(sandboxId!, (container) =>
+    writeFile(container, path, request, { size, endMarker, mode, signal }),
+  );
   sendNothing(response);
 };

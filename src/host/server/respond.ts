@@ -12,12 +12,21 @@ export function sendNothing(response: ServerResponse): void {
   response.writeHead(204).end();
 }
 
-/** The error as a client may see it; what is none of ours is logged and becomes `internal`. */
+/** The error as a client may see it; what is none of ours is logged and becomes `internal`, or tells that this machine is full. */
 export function toApiError(error: unknown): ApiError {
   const known = asApiError(error);
   if (known) return known;
   console.error("sandbar host:", error);
+  if (isOutOfDescriptors(error)) {
+    return new ApiError("backend_unavailable", { detail: "The host has too many files open.", retryAfter: 1 });
+  }
   return new ApiError("internal");
+}
+
+function isOutOfDescriptors(error: unknown): boolean {
+  if (!(error instanceof Error)) return false;
+  const { code, cause } = error as NodeJS.ErrnoException;
+  return code === "EMFILE" || code === "ENFILE" || isOutOfDescriptors(cause);
 }
 
 /** Head and body of a problem document. */
