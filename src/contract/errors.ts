@@ -20,6 +20,9 @@ export const ERRORS = {
   not_a_file: { status: 409, title: "The path is not a regular file" },
   permission_denied: { status: 409, title: "The sandbox does not permit this" },
   process_ended: { status: 409, title: "The process has ended" },
+  stdin_closed: { status: 409, title: "The process takes no more input" },
+  stdin_gap: { status: 409, title: "The input does not follow on what the process was given" },
+  not_a_terminal: { status: 409, title: "The process has no terminal" },
   image_elsewhere: { status: 409, title: "The image is not where the sandbox can start" },
   conflict: { status: 409, title: "The request conflicts with the present state" },
   output_expired: { status: 410, title: "The output is no longer kept" },
@@ -96,4 +99,9 @@ export function asApiError(error: unknown): ApiError | undefined {
 /** True for an {@link ApiError} of this code, also after RPC. */
 export function hasCode(error: unknown, code: ErrorCode): boolean {
   return asApiError(error)?.code === code;
+}
+
+/** The refusal of one field that a backend cannot honour. */
+export function unsupported(path: string, message: string): ApiError {
+  return new ApiError("unsupported_by_backend", { detail: `${path}: ${message}.`, errors: [{ path, message }] });
 }

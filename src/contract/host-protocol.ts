@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { CommandSchema, EnvSchema, PathSchema, PortSchema } from "./fields.ts";
 import { idSchema, ProcessIdSchema } from "./ids.ts";
+import { ExecRequestSchema, PROCESS_FINISH_REASONS, TerminalSizeSchema } from "./process.ts";
 
 /**
  * What the control plane and a `sandbar host` say to each other. Every request is signed (see
@@ -17,6 +18,10 @@ import { idSchema, ProcessIdSchema } from "./ids.ts";
  * | `GET    /v1/sandboxes/{id}/processes/{pid}?wait_ms=`   | → ProcessStatus                    |
  * | `POST   /v1/sandboxes/{id}/processes/{pid}/signal`     | {signal} → 204                     |
  * | `GET    …/processes/{pid}/stdout?offset=&follow=`      | → bytes                            |
+ * | `GET    …/processes/{pid}/events?stdout=&stderr=`      | → event stream, from these offsets |
+ * | `POST   …/processes/{pid}/stdin?offset=&eof=`          | bytes → StdinState                 |
+ * | `POST   …/processes/{pid}/resize`                      | TerminalSize → 204                 |
+ * | `POST   …/processes/{pid}/attachments`                 | AttachSpec → 204, once the host has dialled back: see `attach.ts` |
  * | `GET    /v1/sandboxes/{id}/files?path=`                | → bytes; `x-sandbar-size`; `Range` |
  * | `PUT    /v1/sandboxes/{id}/files?path=&mode=&size=`    | bytes → 204; `end_marker=` instead of `size=`: see `end-marker.ts`                        |
  * | `POST   /v1/sandboxes/{id}/snapshots/{imageId}`        | → SnapshotResult                   |
@@ -33,6 +38,9 @@ export const CapabilitiesSchema = z.object({
   memory_limit: z.boolean(),
   gpu: z.boolean(),
   raw_tcp: z.boolean(),
+  /** Whether a process can run as another user than the image's. */
+  exec_user: z.boolean(),
+  pty: z.boolean(),
   /** The only images it runs (besides snapshots); absent where any reference may be pulled. */
   images: z.array(z.string()).optional(),
 });
@@ -60,6 +68,8 @@ export const StartSpecSchema = z.strictObject({
   cpu: z.number().optional(),
   memory: z.int().optional(),
   raw_ports: z.array(PortSchema),
+  /** The terminal of the entrypoint. */
+  pty: TerminalSizeSchema.optional(),
   /** The host ends the container by itself at this time, with or without the control plane. */
   deadline_at: z.int(),
 });
@@ -86,6 +96,8 @@ export const ContainerStatusSchema = z.discriminatedUnion("kind", [
 ]);
 export type ContainerStatus = z.infer<typeof ContainerStatusSchema>;
 
+const { user, pty, open_stdin, stdout, stderr } = ExecRequestSchema.shape;
+
 export const ExecSpecSchema = z.strictObject({
   process_id: ProcessIdSchema,
   command: CommandSchema,
@@ -95,6 +107,13 @@ export const ExecSpecSchema = z.strictObject({
   stdin: z.string().optional(),
   /** Milliseconds until the process group is killed. */
   timeout_ms: z.int().min(1).optional(),
+  /** A reader of its whole output is on its way: the process waits for it at the window. */
+  is_followed: z.boolean().optional(),
+  user,
+  pty,
+  open_stdin,
+  stdout,
+  stderr,
 });
 export type ExecSpec = z.infer<typeof ExecSpecSchema>;
 
@@ -103,6 +122,7 @@ export const ProcessStatusSchema = z.object({
   process_id: ProcessIdSchema,
   returncode: z.int().nullable(),
   timed_out: z.boolean(),
+  finish_reason: z.enum(PROCESS_FINISH_REASONS).optional(),
   exited_at: z.int().optional(),
   stdout_bytes: z.int(),
   stderr_bytes: z.int(),

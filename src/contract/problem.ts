@@ -30,10 +30,18 @@ export function toProblem(error: ApiError): Problem {
   };
 }
 
+/** Members that errors add to their documents, besides the common ones. */
+const ExtraSchema = z.object({ oldest_offset: z.int(), offset: z.int() }).partial();
+
 /** Reads the error back from a problem document; undefined when the body is none of ours. */
 export function fromProblem(body: unknown): ApiError | undefined {
   const parsed = ProblemSchema.safeParse(body);
   if (!parsed.success) return undefined;
   const { code, detail, errors } = parsed.data;
-  return new ApiError(code, { ...(detail !== undefined && { detail }), ...(errors && { errors }) });
+  const extra = ExtraSchema.safeParse(body).data;
+  return new ApiError(code, {
+    ...(detail !== undefined && { detail }),
+    ...(errors && { errors }),
+    ...(extra && Object.keys(extra).length > 0 && { extra: extra as Record<string, number> }),
+  });
 }

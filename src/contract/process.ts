@@ -9,6 +9,19 @@ export const MAX_INLINE_OUTPUT_BYTES = 1_048_576;
 
 const BASE64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/;
 
+/** The size of a terminal, in characters. */
+export const TerminalSizeSchema = z
+  .strictObject({ rows: z.int().min(1).max(4096).default(24), cols: z.int().min(1).max(4096).default(80) })
+  .meta({ id: "TerminalSize" });
+export type TerminalSize = z.infer<typeof TerminalSizeSchema>;
+
+const OutputModeSchema = z.enum(["pipe", "ignore"]);
+
+/** A user of the sandbox by name or number, with a group behind a colon or without: `nobody`, `1000:1000`. */
+export const UserSchema = z
+  .string()
+  .regex(/^[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,31})?$/, "must be user or user:group");
+
 export const ExecRequestSchema = z
   .strictObject({
     command: CommandSchema,
@@ -21,9 +34,34 @@ export const ExecRequestSchema = z
       .meta({ format: "byte" }),
     env: EnvSchema.optional(),
     timeout: TimeoutSchema.optional().meta({ description: "Seconds; then the process group gets SIGKILL." }),
+    user: UserSchema.optional().meta({ description: "Who runs it: `user` or `user:group`, by name or number." }),
+    pty: TerminalSizeSchema.optional().meta({
+      description: "Runs it on a terminal of this size. Its output is all stdout, and stdin stays open.",
+    }),
+    open_stdin: z
+      .boolean()
+      .optional()
+      .meta({ description: "Keeps stdin open, behind `stdin`, for `…/stdin` and attach; else it ends at once." }),
+    stdout: OutputModeSchema.optional().meta({ description: "`ignore` discards it; `pipe` if left out." }),
+    stderr: OutputModeSchema.optional().meta({ description: "`ignore` discards it; `pipe` if left out." }),
+  })
+  .refine((request) => !request.pty || request.stdout === undefined, {
+    path: ["stdout"],
+    message: "must be left out with `pty`",
+  })
+  .refine((request) => !request.pty || request.stderr === undefined, {
+    path: ["stderr"],
+    message: "must be left out with `pty`",
   })
   .meta({ id: "ExecRequest" });
 export type ExecRequest = z.infer<typeof ExecRequestSchema>;
+
+/**
+ * Why a process ended. `timeout`: its own. `oom`: the kernel killed it for want of memory. `sandbox_ended`: it went down
+ * with its sandbox, whose own `finish_reason` says why. `host_lost`: nobody knows how it ended.
+ */
+export const PROCESS_FINISH_REASONS = ["exited", "signaled", "timeout", "oom", "sandbox_ended", "host_lost"] as const;
+export type ProcessFinishReason = (typeof PROCESS_FINISH_REASONS)[number];
 
 /** A process of a sandbox. `returncode` is null while it runs. */
 export const ContainerProcessSchema = z
@@ -33,6 +71,7 @@ export const ContainerProcessSchema = z
     returncode: z.int().nullable(),
     timed_out: z.boolean(),
     signal: z.string().optional(),
+    finish_reason: z.enum(PROCESS_FINISH_REASONS).optional(),
     command: z.array(z.string()),
     created_at: z.iso.datetime(),
     exited_at: z.iso.datetime().optional(),
@@ -45,6 +84,15 @@ export const ContainerProcessSchema = z
   })
   .meta({ id: "ContainerProcess" });
 export type ContainerProcess = z.infer<typeof ContainerProcessSchema>;
+
+export const ProcessPageSchema = z.object({
+  data: z.array(ContainerProcessSchema),
+  next_cursor: z.string().optional(),
+});
+
+/** How much of its stdin a process has been given in all, and whether more can come. */
+export const StdinStateSchema = z.object({ offset: z.int(), closed: z.boolean() }).meta({ id: "StdinState" });
+export type StdinState = z.infer<typeof StdinStateSchema>;
 
 export const OUTPUT_STREAMS = ["stdout", "stderr"] as const;
 export type OutputStream = (typeof OUTPUT_STREAMS)[number];

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { CommandSchema, EnvSchema, NameSchema, PathSchema, PortSchema, TagsSchema, TimeoutSchema } from "./fields.ts";
 import { idSchema } from "./ids.ts";
+import { TerminalSizeSchema } from "./process.ts";
 
 export const SANDBOX_STATES = ["created", "scheduled", "started", "ready", "finished", "terminated"] as const;
 export type SandboxState = (typeof SANDBOX_STATES)[number];
@@ -78,6 +79,11 @@ export const SandboxCreateSchema = z
     workdir: PathSchema.optional(),
     readiness_probe: ReadinessProbeSchema.optional(),
     backend: z.enum(BACKENDS).optional(),
+    pty: TerminalSizeSchema.optional().meta({ description: "Runs the entrypoint on a terminal of this size." }),
+  })
+  .refine((create) => !create.pty || create.entrypoint, {
+    path: ["pty"],
+    message: "must come with an entrypoint, which it is for",
   })
   .refine((create) => !create.encrypted_ports?.some((port) => create.unencrypted_ports?.includes(port)), {
     path: ["unencrypted_ports"],

@@ -1,0 +1,30 @@
+import type { z } from "zod";
+import { ApiError, type FieldError } from "./errors.ts";
+
+interface Issue {
+  code?: string | undefined;
+  path: PropertyKey[];
+  message: string;
+  keys?: string[];
+  errors?: Issue[][];
+}
+
+/** What a schema refused, as the error that a client sees. `where` names the part of the request: `body`, `query`. */
+export function invalidRequest(error: z.core.$ZodError, where: string): ApiError {
+  const errors = (error.issues as Issue[]).flatMap((issue) => fieldErrors(issue, []));
+  return new ApiError("invalid_request", { detail: `The ${where} of the request is not valid.`, errors });
+}
+
+function fieldErrors(issue: Issue, parent: PropertyKey[]): FieldError[] {
+  const path = [...parent, ...issue.path];
+  if (issue.code === "unrecognized_keys") {
+    return (issue.keys ?? []).map((key) => ({ path: dotted([...path, key]), message: "is not a known field" }));
+  }
+  const branches = (issue.errors ?? []).toSorted((a, b) => a.length - b.length);
+  if (issue.code === "invalid_union" && branches[0]?.length) {
+    return branches[0].flatMap((inner) => fieldErrors(inner, path));
+  }
+  return [{ path: dotted(path), message: issue.message }];
+}
+
+const dotted = (path: PropertyKey[]) => path.map(String).join(".");
