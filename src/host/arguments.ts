@@ -2,6 +2,7 @@ import { homedir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { parseJoinToken } from "../contract/host-token.ts";
+import { DEFAULT_WINDOW_BYTES } from "./logs/process-log.ts";
 
 export const USAGE = `Usage: sandbar host --control-plane URL --token TOKEN [options]
 
@@ -15,10 +16,14 @@ Runs sandboxes on this machine for a Sandbar control plane.
   --runtime RUNTIME     auto, docker or embedded                  SANDBAR_RUNTIME
   --data-dir DIR        default /var/lib/sandbar as root,         SANDBAR_DATA_DIR
                         ~/.local/share/sandbar otherwise
+  --log-window MIB      output kept of each stream of a process;  SANDBAR_LOG_WINDOW
+                        default 16, 1 to 1024
   --ephemeral           end all sandboxes when the host ends, and end when the parent does
   --help
 `;
 
+const MIB = 1_048_576;
+const MAX_WINDOW_MIB = 1024;
 const RUNTIMES = ["auto", "docker", "embedded"] as const;
 
 export interface HostArguments {
@@ -29,6 +34,8 @@ export interface HostArguments {
   advertiseUrl: string | undefined;
   runtime: (typeof RUNTIMES)[number];
   dataDir: string;
+  /** Output kept of each stream of a process. */
+  windowBytes: number;
   isEphemeral: boolean;
 }
 
@@ -66,6 +73,7 @@ export function parseArguments(argv: string[], env: NodeJS.ProcessEnv): HostArgu
     advertiseUrl: advertise === undefined ? undefined : parseUrl("--advertise", advertise),
     runtime,
     dataDir: given(values["data-dir"], "SANDBAR_DATA_DIR") ?? defaultDataDir(env),
+    windowBytes: parseWindow(given(values["log-window"], "SANDBAR_LOG_WINDOW")),
     isEphemeral: values.ephemeral ?? false,
   };
 }
@@ -83,6 +91,7 @@ function parse(argv: string[]) {
         advertise: text,
         runtime: text,
         "data-dir": text,
+        "log-window": text,
         ephemeral: { type: "boolean" },
         help: { type: "boolean", short: "h" },
       },
@@ -99,6 +108,15 @@ function parseListen(text: string): HostArguments["listen"] {
   const port = Number(match?.[3]);
   if (!match || port > 65_535) throw new UsageError(`--listen must be HOST:PORT, not "${text}"`);
   return { host: (match[1] ?? match[2])!, port };
+}
+
+function parseWindow(text: string | undefined): number {
+  if (text === undefined) return DEFAULT_WINDOW_BYTES;
+  const mib = Number(text);
+  if (!Number.isInteger(mib) || mib < 1 || mib > MAX_WINDOW_MIB) {
+    throw new UsageError(`--log-window must be 1 to ${MAX_WINDOW_MIB} (MiB), not "${text}"`);
+  }
+  return mib * MIB;
 }
 
 function parseUrl(option: string, text: string): string {

@@ -5,6 +5,7 @@ import { parseArguments, USAGE, UsageError, type HostArguments } from "./argumen
 import { chooseRuntime } from "./choose-runtime.ts";
 import { startDaemon } from "./daemon.ts";
 import { lockDataDir } from "./lock.ts";
+import { closeRuntimeDir } from "./runtime-dir.ts";
 
 /** A shutdown that takes longer is given up. */
 const SHUTDOWN_TIMEOUT_MS = 45_000;
@@ -46,6 +47,7 @@ async function runHost(args: HostArguments): Promise<void> {
   await asked.promise;
   setTimeout(() => process.exit(1), SHUTDOWN_TIMEOUT_MS).unref();
   await daemon.close({ stopContainers: args.isEphemeral });
+  if (args.isEphemeral) await closeRuntimeDir(args.dataDir);
   process.exit(0);
 }
 

@@ -1,7 +1,8 @@
 import { ApiError } from "../contract/errors.ts";
 import type { ContainerExit, ContainerStatus, StartResult, StartSpec } from "../contract/host-protocol.ts";
 import { Activity } from "./activity.ts";
-import { ProcessTable, type ProcessTableOptions } from "./processes.ts";
+import type { LogArchive } from "./log-archive.ts";
+import type { ProcessTable } from "./processes.ts";
 import { StartFailure, type Container, type Runtime } from "./runtime.ts";
 import { callAt, settlesWithin, tooSlow, withTimeLimit } from "./time-limit.ts";
 
@@ -28,8 +29,9 @@ interface Entry {
   released: Promise<void> | undefined;
 }
 
-export interface ContainersOptions extends ProcessTableOptions {
+export interface ContainersOptions {
   runtime: Runtime;
+  logs: LogArchive;
   /** A container has ended by itself or at its deadline. */
   onExit?: () => void;
 }
@@ -38,6 +40,7 @@ export interface ContainersOptions extends ProcessTableOptions {
 export class Containers {
   readonly #runtime: Runtime;
   readonly #options: ContainersOptions;
+  readonly #logs: LogArchive;
   readonly #entries = new Map<string, Entry>();
   /** The newest generation that was deleted, by sandbox: a start of it that comes late finds it here. */
   readonly #deleted = new Map<string, { generation: number; at: number }>();
@@ -45,6 +48,7 @@ export class Containers {
   constructor(options: ContainersOptions) {
     this.#runtime = options.runtime;
     this.#options = options;
+    this.#logs = options.logs;
   }
 
   /**
@@ -80,9 +84,12 @@ export class Containers {
       const older = this.#entries.get(container.sandboxId);
       const entry = newEntry(container.sandboxId, container.generation);
       this.#entries.set(container.sandboxId, entry);
-      entry.started = Promise.resolve({ result: this.#adopt(entry, container), container });
+      const table = this.#logs.open(entry.sandboxId, entry.generation, entry.activity);
+      await table.recover(container);
+      entry.started = Promise.resolve({ result: this.#adopt(entry, container, table), container });
       if (older) this.#release(older).catch(logStopFailure);
     }
+    await this.#logs.recover(new Set(found.map(({ sandboxId, generation }) => `${sandboxId}.${generation}`)));
   }
 
   status(sandboxId: string): ContainerStatus {
@@ -126,12 +133,13 @@ export class Containers {
     return entry !== undefined && !entry.exit && !entry.isDeleted;
   }
 
-  /** The processes of a container, also after its end. Throws `sandbox_ended` when it is gone. */
+  /** The processes of a container, also for a while after its end. Throws `sandbox_ended` when nothing is known of it. */
   async processes(sandboxId: string): Promise<ProcessTable> {
     const entry = this.#entries.get(sandboxId);
     if (entry && !entry.processes) await entry.started;
-    if (!entry?.processes) throw new ApiError("sandbox_ended");
-    return entry.processes;
+    const table = entry?.processes ?? this.#logs.get(sandboxId);
+    if (!table) throw new ApiError("sandbox_ended");
+    return table;
   }
 
   /**
@@ -150,13 +158,16 @@ export class Containers {
     });
   }
 
+  /** Ends all of them and removes what their processes said. */
   async stopAll(): Promise<void> {
     await Promise.allSettled([...this.#entries.keys()].map((sandboxId) => this.stop(sandboxId)));
+    this.#logs.clear();
   }
 
   /** Cancels all timers; containers stay as they are, for the next daemon. */
   close(): void {
     for (const entry of this.#entries.values()) entry.cancelTimer();
+    this.#logs.close();
   }
 
   async #launch(entry: Entry, spec: StartSpec, older: Entry | undefined) {
@@ -164,7 +175,7 @@ export class Containers {
       if (older) {
         older.isDeleted = true;
         await withTimeLimit(this.#release(older), STOP_TIMEOUT_MS, tooSlow("Stopping the container"));
-        older.processes?.clear();
+        older.processes?.remove();
       }
       return this.#runtime.start(spec);
     })();
@@ -175,7 +186,9 @@ export class Containers {
         entry.container = container;
         throw new ApiError("sandbox_ended");
       }
-      return { result: this.#adopt(entry, container, "launched"), container };
+      const table = this.#logs.open(entry.sandboxId, entry.generation, entry.activity);
+      table.start(container);
+      return { result: this.#adopt(entry, container, table, "launched"), container };
     } catch (error) {
       if (entry.container) throw error;
       void starting.then((container) => container.stop()).catch(() => {});
@@ -186,9 +199,14 @@ export class Containers {
     }
   }
 
-  #adopt(entry: Entry, container: Container, kind: "launched" | "adopted" = "adopted"): StartResult {
+  #adopt(
+    entry: Entry,
+    container: Container,
+    table: ProcessTable,
+    kind: "launched" | "adopted" = "adopted",
+  ): StartResult {
     entry.container = container;
-    entry.processes = new ProcessTable(container, entry.activity, this.#options);
+    entry.processes = table;
     entry.cancelTimer = callAt(container.deadlineAt, () => void this.#endAtDeadline(entry, container));
     void container.exited.then((exit) => this.#onExit(entry, exit));
     return { kind, published_ports: container.publishedPorts };
@@ -234,7 +252,7 @@ export class Containers {
 
   #forget(entry: Entry): void {
     entry.cancelTimer();
-    entry.processes?.clear();
+    if (entry.processes) this.#logs.keep(entry.sandboxId, entry.processes);
     if (this.#entries.get(entry.sandboxId) === entry) this.#entries.delete(entry.sandboxId);
   }
 

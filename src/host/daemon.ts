@@ -1,6 +1,9 @@
 import type { AddressInfo } from "node:net";
 import type { HostInfo } from "../contract/host-protocol.ts";
+import { Attachments } from "./attachments.ts";
 import { Containers } from "./containers.ts";
+import { LogArchive } from "./log-archive.ts";
+import { Pump } from "./logs/pump.ts";
 import type { ProcessTableOptions } from "./processes.ts";
 import { Reporter } from "./report.ts";
 import type { Runtime } from "./runtime.ts";
@@ -13,6 +16,8 @@ export interface DaemonOptions extends ProcessTableOptions {
   hostId: string;
   hostKey: string;
   version: string;
+  /** Where logs are kept: `<dataDir>/logs`. */
+  dataDir: string;
   listen: { host: string; port: number };
   /** Left out: nobody is told what runs here. */
   controlPlaneUrl?: string | undefined;
@@ -39,10 +44,13 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     capabilities: runtime.capabilities,
   };
   let reporter: Reporter | undefined;
-  const containers = new Containers({ ...options, onExit: () => reporter?.soon() });
+  const pump = new Pump();
+  const logs = new LogArchive({ ...options, logsDir: `${options.dataDir}/logs`, pump });
+  const containers = new Containers({ runtime, logs, onExit: () => reporter?.soon() });
   await containers.recover();
+  const attachments = new Attachments({ controlPlaneUrl: options.controlPlaneUrl, hostId, hostKey });
 
-  const server = createHostServer({ info, runtime, containers, hostKey });
+  const server = createHostServer({ info, runtime, containers, attachments, hostKey });
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);
     server.listen(listen.port, listen.host, resolve);
@@ -71,11 +79,13 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       server.closeIdleConnections();
       if (stopContainers) await containers.stopAll();
       else containers.close();
+      attachments.close();
       const grace = setTimeout(() => server.closeAllConnections(), CLOSE_GRACE_MS);
       // Upgraded connections are no longer the server's to close; nobody waits for them.
       const limit = new Promise<void>((resolve) => setTimeout(resolve, 2 * CLOSE_GRACE_MS).unref());
       await Promise.race([closed, limit]);
       clearTimeout(grace);
+      await pump.end();
     },
   };
 }

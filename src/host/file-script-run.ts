@@ -44,20 +44,23 @@ export async function runScript(
       process_id: newId("process"),
       command: [...shell, "-c", script, "sh", busybox, ...args],
       env: { LC_ALL: "C" },
+      input: "once",
+      stderr: "ignore",
     });
+    void spawned.exited.then(() => spawned.release());
     spawned.stdin.on("error", () => {});
-    // Nobody reads it, and it must not fill up.
-    spawned.stderr.on("error", () => {}).resume();
+    spawned.stderr.stream().resume();
+    const stdout = spawned.stdout.stream();
     const kill = () => {
       spawned.kill("SIGKILL").catch(() => {});
       // Whoever waits for a stream goes on, even where a process outside of the group still holds its other end.
       spawned.stdin.destroy();
-      spawned.stdout.destroy();
+      stdout.destroy();
     };
     signal?.addEventListener("abort", kill);
     if (signal?.aborted) kill();
     try {
-      const bytes: AsyncIterator<Buffer> = spawned.stdout[Symbol.asyncIterator]();
+      const bytes: AsyncIterator<Buffer> = stdout[Symbol.asyncIterator]();
       const first = await withTimeLimit(readLine(bytes), FIRST_LINE_TIMEOUT_MS, tooSlow("The sandbox's shell"));
       if (first === undefined) {
         const hasExited = await settlesWithin(spawned.exited, FIRST_LINE_TIMEOUT_MS);

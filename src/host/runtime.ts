@@ -1,6 +1,6 @@
 import type { Duplex, Readable, Writable } from "node:stream";
 import type { Capabilities, ContainerExit, ExecSpec, StartSpec } from "../contract/host-protocol.ts";
-import type { SignalName } from "../contract/process.ts";
+import type { SignalName, TerminalSize } from "../contract/process.ts";
 
 /**
  * What runs containers on this machine. `docker` and `embedded` implement it; the rest of the host
@@ -22,6 +22,15 @@ export interface Runtime {
   removeImage(imageId: string): Promise<void>;
 }
 
+/** What a process is made from; what the runtime cannot do it refuses with `unsupported_by_backend`, naming the field. */
+export interface SpawnSpec extends Pick<
+  ExecSpec,
+  "process_id" | "command" | "env" | "workdir" | "user" | "pty" | "stdout" | "stderr"
+> {
+  /** Its input: none, what this daemon gives it now, or left open also over a restart of this daemon. */
+  input: "none" | "once" | "open";
+}
+
 /** One container. It exists until `stop` is done, also after its own end. */
 export interface Container {
   readonly sandboxId: string;
@@ -32,26 +41,47 @@ export interface Container {
   readonly publishedPorts: Record<string, number>;
   /** Resolves when the entrypoint (or, without one, everything) has ended by itself or by a kill. Never rejects. */
   readonly exited: Promise<Omit<ContainerExit, "deadline">>;
+  /** The entrypoint as a process, where there is one; also one found by `recover`. */
+  readonly main: Spawned | undefined;
   /** Kills everything in the container and removes it with all it left on this machine. Idempotent. */
   stop(): Promise<void>;
   /** Starts a process. A program that is not there is no error: the process ends with 127 or 126. */
-  spawn(spec: Pick<ExecSpec, "process_id" | "command" | "env" | "workdir">): Promise<Spawned>;
+  spawn(spec: SpawnSpec): Promise<Spawned>;
+  /** A process of this id and handle that an earlier daemon started; undefined when nothing is left of it. */
+  adopt(processId: string, handle: string | undefined): Promise<Spawned | undefined>;
+  /** Called after every `adopt`: what an earlier daemon started and nobody asked for is ended. */
+  dropUnclaimed(): void;
+  /** How many processes the kernel has killed in here for want of memory; undefined where that cannot be known. */
+  oomKills(): number | undefined;
   /** Opens a TCP connection to a port inside; rejects with ECONNREFUSED when nothing listens. */
   dial(port: number): Promise<Duplex>;
   /** Keeps the filesystem as an image on this machine. The container keeps running. `size` in bytes. */
   snapshot(imageId: string): Promise<{ size: number }>;
 }
 
+/** What a process writes, to be taken once, by one of the ways. Ends when the last writer has gone. */
+export interface ProcessOutput {
+  /** As the reading end of a pipe, where it is one. */
+  descriptor?(): number;
+  stream(): Readable;
+}
+
 /** A process inside of a container. */
 export interface Spawned {
+  /** What finds it again after a restart of this daemon, where its id does not. */
+  readonly handle?: string;
+  /** Calls back once the pipe has taken what was written. Its end is the end of the process's input. */
   readonly stdin: Writable;
-  /** Ends when the process has ended and its own output is through. */
-  readonly stdout: Readable;
-  readonly stderr: Readable;
-  /** n, or 128+s after signal s. Never rejects: a container that ends takes its processes with 137. */
-  readonly exited: Promise<number>;
+  readonly stdout: ProcessOutput;
+  readonly stderr: ProcessOutput;
+  /** n, or 128+s after signal s; undefined when it went down with its container. Never rejects. */
+  readonly exited: Promise<number | undefined>;
   /** Signals the process group. Nothing happens once it has ended. */
   kill(signal: SignalName): Promise<void>;
+  /** Sets the size of its terminal; absent where it has none. */
+  resize?(size: TerminalSize): Promise<void>;
+  /** Its end is known for good: lets go of all that is kept of it until then. To be called once it has exited. */
+  release(): void;
 }
 
 /** A container that can never start; the message is for the user (`error` of the sandbox). */

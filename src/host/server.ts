@@ -1,7 +1,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { Duplex } from "node:stream";
 import { ApiError } from "../contract/errors.ts";
-import { ReplayGuard, verifyRequest } from "../contract/host-token.ts";
+import { importHostKey, ReplayGuard, verifyRequest } from "../contract/host-token.ts";
 import { forwardUpgrade } from "./proxy.ts";
 import { problemOf, sendError, toApiError } from "./server/respond.ts";
 import type { HostContext } from "./server/route.ts";
@@ -24,13 +24,14 @@ export interface HostServerOptions extends HostContext {
  */
 export function createHostServer(options: HostServerOptions): Server {
   const replays = new ReplayGuard();
-  const { info, hostKey } = options;
+  const { info } = options;
+  const hostKey = importHostKey(options.hostKey);
 
-  const verify = (request: IncomingMessage) => {
+  const verify = async (request: IncomingMessage) => {
     // The tunnel carries the user's own Authorization; the signature then has a header of its own.
     const signature = request.headers["x-sandbar-signature"] ?? request.headers.authorization;
     return verifyRequest(
-      hostKey,
+      await hostKey,
       info.host_id,
       { authorization: String(signature ?? ""), method: request.method!, target: request.url! },
       replays,

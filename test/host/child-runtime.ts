@@ -3,13 +3,29 @@ import { once } from "node:events";
 import { connect } from "node:net";
 import type { StartSpec } from "../../src/contract/host-protocol.ts";
 import { SIGNALS } from "../../src/contract/process.ts";
-import { StartFailure, type Container, type Runtime, type Spawned } from "../../src/host/runtime.ts";
+import { Readable } from "node:stream";
+import {
+  StartFailure,
+  type Container,
+  type ProcessOutput,
+  type Runtime,
+  type Spawned,
+  type SpawnSpec,
+} from "../../src/host/runtime.ts";
 
 /** A runtime without containers: processes of this machine, by `child_process`. For tests of what lies above. */
 export class ChildRuntime implements Runtime {
   readonly kind = "embedded";
   readonly defaultImage = "host";
-  readonly capabilities = { cpu_limit: false, memory_limit: false, gpu: false, raw_tcp: false, images: ["host"] };
+  readonly capabilities = {
+    cpu_limit: false,
+    memory_limit: false,
+    gpu: false,
+    raw_tcp: false,
+    exec_user: false,
+    pty: false,
+    images: ["host"],
+  };
   readonly started: ChildContainer[] = [];
   /** What `recover` finds. */
   left: ChildContainer[] = [];
@@ -35,6 +51,7 @@ export class ChildContainer implements Container {
   readonly generation: number;
   readonly deadlineAt: number;
   readonly publishedPorts = {};
+  readonly main = undefined;
   readonly #exit = Promise.withResolvers<{ returncode: number; oom: boolean }>();
   readonly exited = this.#exit.promise;
   readonly #spawned = new Set<Spawned>();
@@ -61,7 +78,17 @@ export class ChildContainer implements Container {
     this.end(137);
   }
 
-  async spawn({ command, env, workdir }: Parameters<Container["spawn"]>[0]): Promise<Spawned> {
+  async adopt(): Promise<Spawned | undefined> {
+    return undefined;
+  }
+
+  dropUnclaimed(): void {}
+
+  oomKills(): number {
+    return 0;
+  }
+
+  async spawn({ command, env, workdir, stdout, stderr }: SpawnSpec): Promise<Spawned> {
     if (this.isStopped) throw new Error("stopped");
     const own = command[0] === "/bin/sh" && this.shell !== undefined ? [this.shell, ...command.slice(1)] : command;
     const [program, ...args] = this.hasShell ? own : withoutShell(own);
@@ -72,9 +99,10 @@ export class ChildContainer implements Container {
     ]).catch(() => 127);
     const spawned: Spawned = {
       stdin: child.stdin,
-      stdout: child.stdout,
-      stderr: child.stderr,
+      stdout: outputOf(child.stdout, stdout),
+      stderr: outputOf(child.stderr, stderr),
       exited,
+      release: () => {},
       kill: async (signal) => {
         try {
           process.kill(-child.pid!, signal);
@@ -97,6 +125,12 @@ export class ChildContainer implements Container {
   async snapshot(): Promise<{ size: number }> {
     return { size: 42 };
   }
+}
+
+function outputOf(stream: Readable, mode: "pipe" | "ignore" | undefined): ProcessOutput {
+  if (mode !== "ignore") return { stream: () => stream };
+  stream.resume();
+  return { stream: () => Readable.from([]) };
 }
 
 function withoutShell(command: string[]): string[] {

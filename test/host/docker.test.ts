@@ -1,249 +1,40 @@
-import { execFileSync, execSync } from "node:child_process";
-import { createHash } from "node:crypto";
-import { once } from "node:events";
-import { mkdtemp, rm } from "node:fs/promises";
+import { execSync } from "node:child_process";
+import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { Readable } from "node:stream";
 import { afterAll, describe, expect, it } from "vitest";
 import type { StartSpec } from "../../src/contract/host-protocol.ts";
 import { newId } from "../../src/contract/ids.ts";
-import { type Container, type Runtime, StartFailure } from "../../src/host/runtime.ts";
-import { Engine } from "../../src/host/docker/engine.ts";
-import { spawnExec } from "../../src/host/docker/exec.ts";
 import { openDockerRuntime } from "../../src/host/docker/runtime.ts";
+import { type Container, StartFailure } from "../../src/host/runtime.ts";
+import {
+  bytes,
+  DockerHost,
+  exec,
+  follow,
+  IMAGE,
+  inspect,
+  makeEmptyImage,
+  noEngine,
+  removeImages,
+  sh,
+  spec,
+} from "./docker-host.ts";
+import { until } from "./signed-host.ts";
 
-const IMAGE = "debian:bookworm-slim";
-const dataDir = await mkdtemp(join(tmpdir(), "sandbar-docker-"));
-const hostId = newId("host");
-const absent = missing();
-if (absent) console.log(`docker runtime: skipped, ${absent}`);
-const runtime = absent ? (undefined as unknown as Runtime) : await openDockerRuntime({ dataDir, hostId });
-const started: Container[] = [];
-let shared: Promise<Container> | undefined;
+const host = await DockerHost.open();
+const { runtime, hostId, dataDir, started } = host;
+const start = (more: Partial<StartSpec> = {}) => host.start(more);
 
-function missing(): string | undefined {
-  try {
-    execFileSync("docker", ["image", "inspect", IMAGE], { stdio: "pipe" });
-    return undefined;
-  } catch (error) {
-    return `no engine with ${IMAGE}: ${String((error as { stderr?: Buffer }).stderr ?? error).trim()}`;
-  }
-}
+afterAll(() => host.close());
 
-function spec(more: Partial<StartSpec> = {}): StartSpec {
-  const sandbox_id = newId("sandbox");
-  const base = { environment: "main", generation: 1, image: IMAGE, env: {}, raw_ports: [] };
-  return { sandbox_id, ...base, deadline_at: 1_900_000_000_000, ...more };
-}
-
-async function start(more: Partial<StartSpec> = {}): Promise<Container> {
-  const container = await runtime.start(spec(more));
-  started.push(container);
-  return container;
-}
-
-const idle = () => (shared ??= start());
-
-async function bytes(stream: Readable): Promise<Buffer> {
-  const chunks: Buffer[] = [];
-  for await (const chunk of stream) chunks.push(chunk as Buffer);
-  return Buffer.concat(chunks);
-}
-
-async function spawn(
-  container: Container,
-  command: string[],
-  more: { env?: Record<string, string>; workdir?: string } = {},
-) {
-  return container.spawn({ process_id: newId("process"), command, env: {}, ...more });
-}
-
-async function exec(
-  container: Container,
-  command: string[],
-  more: { env?: Record<string, string>; workdir?: string; stdin?: string } = {},
-) {
-  const { stdin, ...options } = more;
-  const process = await spawn(container, command, options);
-  process.stdin.end(stdin);
-  const [stdout, stderr, code] = await Promise.all([bytes(process.stdout), bytes(process.stderr), process.exited]);
-  return { stdout: stdout.toString(), stderr: stderr.toString(), code };
-}
-
-const sh = (container: Container, script: string) => exec(container, ["sh", "-c", script]);
-const names = () => execSync(`docker ps -aq --filter label=dev.sandbar.host=${hostId}`).toString().trim();
-const inspect = (container: Container, format: string) =>
-  execFileSync("docker", ["inspect", `sandbar-${container.sandboxId}-1`, "-f", format], { stdio: "pipe" })
-    .toString()
-    .trim();
-
-afterAll(async () => {
-  await Promise.all(started.map((container) => container.stop()));
-  await rm(dataDir, { recursive: true, force: true });
-});
-
-describe.skipIf(absent !== undefined)("docker runtime", { timeout: 30_000 }, () => {
-  it.each([
-    [["true"], 0],
-    [["sh", "-c", "exit 3"], 3],
-    [["sh", "-c", "kill -9 $$"], 137],
-    [["sh", "-c", "kill -15 $$"], 143],
-    [["sh", "-c", "exit 127"], 127],
-  ])("exec %j ends with %i", async (command, code) => {
-    expect(await exec(await idle(), command)).toEqual({ stdout: "", stderr: "", code });
-  });
-
-  it.each([
-    [["nope"], undefined, 127, /^exec: "nope": executable file not found in \$PATH\n$/],
-    [["/nope"], undefined, 127, /no such file or directory\n$/],
-    [["/etc/passwd"], undefined, 126, /permission denied\n$/],
-    [["true"], "/nope", 126, /chdir .*no such file or directory\n$/],
-    [["true"], "/etc/passwd", 126, /not a directory\n$/],
-  ])("exec %j in %s is refused with %i on stderr", async (command, workdir, code, reason) => {
-    const result = await exec(await idle(), command, workdir ? { workdir } : {});
-    expect(result).toEqual({ stdout: "", stderr: expect.stringMatching(reason), code });
-  });
-
-  it("gives a program that prints the engine's words its stdout", async () => {
-    const words = "OCI runtime exec failed: not at all";
-    expect(await sh(await idle(), `echo "${words}"; exit 126`)).toEqual({
-      stdout: `${words}\n`,
-      stderr: "",
-      code: 126,
-    });
-  });
-
-  it("passes 5 MiB of any bytes exactly, stderr beside it", async () => {
-    const script =
-      "import os,sys\nb=bytes(i*7%256 for i in range(5<<20))\nsys.stderr.write('e'*100000)\nsys.stdout.buffer.write(b)";
-    const process = await spawn(await idle(), ["python3", "-c", script]);
-    const [stdout, stderr, code] = await Promise.all([bytes(process.stdout), bytes(process.stderr), process.exited]);
-    const want = Buffer.from(Uint8Array.from({ length: 5 << 20 }, (_, index) => index * 7));
-    const hash = (data: Buffer) => createHash("sha256").update(data).digest("hex");
-    expect([stdout.length, hash(stdout), stderr.length, code]).toEqual([want.length, hash(want), 100_000, 0]);
-  });
-
-  it("holds a process back while nobody reads, and loses nothing", async () => {
-    const process = await spawn(await idle(), ["sh", "-c", "head -c 20000000 /dev/zero"]);
-    await new Promise((resolve) => setTimeout(resolve, 1500));
-    expect(process.stdout.readableLength).toBeLessThan(1_000_000);
-    expect((await bytes(process.stdout)).length).toBe(20_000_000);
-    expect(await process.exited).toBe(0);
-  });
-
-  it("keeps stdout and stderr apart; env and workdir count", async () => {
-    const result = await exec(await idle(), ["sh", "-c", "pwd; echo $A >&2"], { env: { A: "x y" }, workdir: "/usr" });
-    expect(result).toEqual({ stdout: "/usr\n", stderr: "x y\n", code: 0 });
-  });
-
-  it("passes stdin and its end", async () => {
-    const big = "0123456789".repeat(200_000);
-    const { stdout, code } = await exec(await idle(), ["sha256sum"], { stdin: big });
-    expect([stdout.slice(0, 64), code]).toEqual([createHash("sha256").update(big).digest("hex"), 0]);
-  });
-
-  it("drops stdin that the process does not want", async () => {
-    expect((await exec(await idle(), ["true"], { stdin: "x".repeat(3_000_000) })).code).toBe(0);
-  });
-
-  it("ends a process whose stdin stays open", async () => {
-    const process = await spawn(await idle(), ["echo", "hi"]);
-    expect([(await bytes(process.stdout)).toString(), await process.exited]).toEqual(["hi\n", 0]);
-  });
-
-  it("kills the whole group", async () => {
-    const container = await idle();
-    const process = await spawn(container, ["sh", "-c", "sleep 4321 & echo up; wait"]);
-    await once(process.stdout, "data");
-    await process.kill("SIGKILL");
-    expect(await process.exited).toBe(137);
-    process.stdout.resume();
-    const left = await sh(container, "cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -c '[s]leep 4321'");
-    expect(left.stdout.trim()).toBe("0");
-    await process.kill("SIGKILL");
-  });
-
-  it.each([true, false])("kills from inside where pids are not ours, busybox mounted: %s", async (hasTools) => {
-    const container = await idle();
-    const context = {
-      engine: new Engine(undefined),
-      containerId: inspect(container, "{{.Id}}"),
-      containerEnded: container.exited,
-    };
-    const request = { process_id: newId("process"), command: ["sh", "-c", "sleep 4321 & echo up; wait"], env: {} };
-    const process = await spawnExec({ ...context, direct: false, hasTools }, request);
-    await once(process.stdout, "data");
-    await process.kill("SIGKILL");
-    expect(await process.exited).toBe(137);
-  });
-
-  it("lets a process handle a signal", async () => {
-    const process = await spawn(await idle(), [
-      "sh",
-      "-c",
-      "trap 'exit 42' TERM; echo up; while :; do sleep 0.05; done",
-    ]);
-    await once(process.stdout, "data");
-    await process.kill("SIGTERM");
-    expect(await process.exited).toBe(42);
-  });
-
-  it("is not held up by a child that keeps stdout", async () => {
-    // Its own container: engine 20.10 tells of other ends in it only when the child has let go.
-    const container = await start();
-    const before = Date.now();
-    const result = await sh(container, "sleep 6 & echo hi; exit 5");
-    expect(result).toEqual({ stdout: "hi\n", stderr: "", code: 5 });
-    expect(Date.now() - before).toBeLessThan(1500);
-  });
-
-  it("runs 20 at once, each with its own output", async () => {
-    const container = await idle();
-    const results = await Promise.all(Array.from({ length: 20 }, (_, n) => sh(container, `echo ${n}; exit ${n}`)));
-    expect(results.map(({ stdout, code }) => [stdout, code])).toEqual(results.map((_, n) => [`${n}\n`, n]));
-  });
-
-  it.each([
-    ["exit 7", 7],
-    ["kill -9 $$", 137],
-    ["kill -15 $$", 143],
-  ])("entrypoint `%s` ends with %i", async (script, code) => {
-    const container = await start({ entrypoint: ["sh", "-c", script] });
-    expect(await container.exited).toEqual({ returncode: code, oom: false });
-  });
-
-  it("takes its processes along when it is stopped, and leaves nothing", async () => {
-    const container = await start();
-    const process = await spawn(container, ["sleep", "100"]);
-    await Promise.all([container.stop(), container.stop()]);
-    expect(await container.exited).toEqual({ returncode: 137, oom: false });
-    expect(await process.exited).toBe(137);
-    expect(() => inspect(container, "{{.Id}}")).toThrow();
-    await container.stop();
-    await expect(spawn(container, ["true"])).rejects.toThrow();
-  });
-
-  it("says out of memory, for the entrypoint only", async () => {
-    const script = "x=bytearray(10**9)";
-    const container = await start({ entrypoint: ["python3", "-c", script], memory: 32 });
-    expect(await container.exited).toEqual({ returncode: 137, oom: true });
-    const idler = await start({ memory: 32 });
-    expect((await exec(idler, ["python3", "-c", script])).code).toBe(137);
-    expect((await exec(idler, ["true"])).code).toBe(0);
-  });
-
+describe.skipIf(noEngine !== undefined)("docker runtime", { timeout: 30_000 }, () => {
   it.each([
     [{ image: "im-aaaaaaaaaaaaaaaaaaaaaa" }, /^the image im-a+ is not on this host$/],
     [{ image: "127.0.0.1:1/none:x" }, /^the image 127.0.0.1:1\/none:x cannot be pulled: .*refused/],
     [{ image: "NOT AN IMAGE" }, /^"NOT AN IMAGE" is no image reference$/],
     [{ image: "debian/../../containers" }, /is no image reference$/],
-    [{ entrypoint: ["nope"] }, /^the entrypoint "nope" was not found in the image$/],
-    [{ entrypoint: ["/no/such"] }, /"\/no\/such" was not found/],
-    [{ entrypoint: ["/etc/passwd/x"] }, /was not found/],
-    [{ entrypoint: ["/etc/passwd"] }, /^the entrypoint "\/etc\/passwd" is not executable$/],
-    [{ entrypoint: ["/etc"] }, /is not executable/],
     [{ workdir: "/etc/passwd" }, /\/etc\/passwd is not a directory/],
     [{ memory: 1 }, /memory/i],
     [{ cpu: 4096 }, /CPUs/],
@@ -365,8 +156,8 @@ describe.skipIf(absent !== undefined)("docker runtime", { timeout: 30_000 }, () 
     const ended = await start({ entrypoint: ["sh", "-c", "exit 9"] });
     const running = await start({ raw_ports: [80], generation: 1, deadline_at: 1_800_000_000_123 });
     await ended.exited;
-    const other = await openDockerRuntime({ dataDir, hostId });
-    const found = await other.recover();
+    ended.main!.release();
+    const found = await runtime.recover();
     const byId = (container: Container) => found.find(({ sandboxId }) => sandboxId === container.sandboxId)!;
     expect(await byId(ended).exited).toEqual({ returncode: 9, oom: false });
     const { generation, deadlineAt, publishedPorts } = byId(running);
@@ -376,18 +167,17 @@ describe.skipIf(absent !== undefined)("docker runtime", { timeout: 30_000 }, () 
       publishedPorts: running.publishedPorts,
     });
     expect((await exec(byId(running), ["true"])).code).toBe(0);
-    expect(await (await openDockerRuntime({ dataDir, hostId: newId("host") })).recover()).toEqual([]);
   });
 
-  it("idles in an image that holds nothing", async () => {
-    execSync("mkdir -p empty && tar -C empty -c . | docker import - sandbar-test:empty", {
-      cwd: dataDir,
-      stdio: "pipe",
-    });
-    const container = await start({ image: "sandbar-test:empty" });
-    expect(await exec(container, ["/.sandbar/busybox", "echo", "hi"])).toEqual({ stdout: "hi\n", stderr: "", code: 0 });
+  it("runs in an image that holds nothing", async () => {
+    const image = makeEmptyImage("sandbar-test:empty");
+    const container = await start({ image, env: { LANG: "x", IFS: "y" } });
+    const busybox = (...args: string[]) => exec(container, ["/.sandbar/busybox", ...args]);
+    expect(await busybox("echo", "hi")).toEqual({ stdout: "hi\n", stderr: "", code: 0 });
+    expect((await busybox("env")).stdout).toContain("IFS=y\n");
+    expect(await exec(container, ["echo"])).toEqual({ stdout: "", stderr: "sandbar: echo: not found\n", code: 127 });
     await container.stop();
-    execSync("docker rmi sandbar-test:empty", { stdio: "pipe" });
+    removeImages(image);
   });
 
   it("falls back to the image's sleep where the engine cannot see this machine's folders", async () => {
@@ -397,19 +187,27 @@ describe.skipIf(absent !== undefined)("docker runtime", { timeout: 30_000 }, () 
     const container = await remote.start(spec());
     started.push(container);
     expect((await exec(container, ["ls", "/.sandbar"])).code).toBe(2);
-    execSync("mkdir -p empty && tar -C empty -c . | docker import - sandbar-test:empty2", {
-      cwd: dataDir,
-      stdio: "pipe",
-    });
-    await expect(remote.start(spec({ image: "sandbar-test:empty2" }))).rejects.toThrow(/no `sleep` .*busybox-static/);
-    execSync("docker rmi sandbar-test:empty2", { stdio: "pipe" });
+    const image = makeEmptyImage("sandbar-test:empty2");
+    await expect(remote.start(spec({ image }))).rejects.toThrow(/no `sleep` .*busybox-static/);
+    removeImages(image);
   });
 
-  // As much as a pipe holds by itself: a process with more waits for its reader.
-  it("tells the end of a process whose output nobody reads", async () => {
-    const process = await spawn(await idle(), ["head", "-c", "32000", "/dev/zero"]);
-    expect(await process.exited).toBe(0);
-    expect((await bytes(process.stdout)).length).toBe(32_000);
+  it.each([
+    ["says nothing", "sleep 1000"],
+    ["ends at once", "exit 1"],
+  ])("does without a launcher that %s", async (_, script) => {
+    const other = await DockerHost.open();
+    await writeFile(join(other.dataDir, "tools/launcher.sh"), script);
+    const container = await other.start({ entrypoint: ["sh", "-c", "echo up; exec sleep 100"] });
+    const seen = follow(container.main!.stdout.stream());
+    expect((await exec(container, ["echo", "hi"])).stdout).toBe("hi\n");
+    await until(() => seen.text === "up\n");
+    // Known from now on.
+    const begin = Date.now();
+    expect(inspect(await other.start(), "{{.Config.Entrypoint}}")).toBe("[/.sandbar/busybox sleep 2147483647]");
+    expect(Date.now() - begin).toBeLessThan(4_000);
+    expect(await readdir(await other.runtimeDir())).toEqual([]);
+    await other.close();
   });
 
   it("rejects with a reason where no engine answers", async () => {
@@ -420,6 +218,7 @@ describe.skipIf(absent !== undefined)("docker runtime", { timeout: 30_000 }, () 
 
   it("leaves nothing once all are stopped", async () => {
     await Promise.all(started.map((container) => container.stop()));
-    expect(names()).toBe("");
+    expect(host.left()).toBe("");
+    expect([await readdir(await host.runtimeDir()), await readdir(join(dataDir, "docker"))]).toEqual([[], []]);
   });
 });

@@ -15,7 +15,7 @@ afterEach(() => init?.kill("SIGKILL"));
 for (const [name, [program, setsid]] of Object.entries(shells)) {
   test.runIf(existsSync(program))(`the launcher runs in ${name}`, async () => {
     const dir = mkdtempSync("/tmp/sandbar-launcher-");
-    const launcher = await Launcher.create({ controlDir: dir, signalGroup: async () => true });
+    const launcher = await Launcher.create({ controlDir: dir, insideDir: dir, signalGroup: async () => true });
     const shell = name === "busybox ash" ? [program, "sh"] : [program];
     const namespaces = ["-r", "--pid", "--fork", "--kill-child", "--mount-proc"];
     init = spawn("unshare", [...namespaces, ...shell, `${dir}/launcher.sh`, dir, ...setsid.split(" ")], {
@@ -23,13 +23,15 @@ for (const [name, [program, setsid]] of Object.entries(shells)) {
     });
     await launcher.ready;
     const runOne = async (command: string[], env: Record<string, string> = {}) => {
-      const child = await launcher.spawn({ command, env, workdir: "/" });
+      const child = await launcher.spawn({ command, env, workdir: "/", input: "once" });
       let text = "";
-      child.stdout.on("data", (chunk: Buffer) => (text += chunk.toString()));
-      child.stderr.resume();
-      const end = once(child.stdout, "end");
+      const stdout = child.stdout.stream();
+      stdout.on("data", (chunk: Buffer) => (text += chunk.toString()));
+      child.stderr.stream().resume();
+      const end = once(stdout, "end");
       child.stdin.end("in");
       const code = await child.exited;
+      child.release();
       await end;
       return [code, text];
     };
@@ -46,10 +48,10 @@ for (const [name, [program, setsid]] of Object.entries(shells)) {
     );
     const zombies = await runOne(["sh", "-c", "grep -h ^State: /proc/[0-9]*/status | grep -c Z || :"]);
     expect(zombies).toEqual([0, "0\n"]);
-    const last = await launcher.spawn({ command: ["sleep", "60"], env: {}, workdir: "/" });
+    const last = await launcher.spawn({ command: ["sleep", "60"], env: {}, workdir: "/", input: "none" });
     await last.launched;
     init.kill("SIGKILL");
-    expect(await last.exited).toBe(137);
+    expect(await last.exited).toBe(undefined);
     await launcher.gone;
     rmSync(dir, { recursive: true, force: true });
   });

@@ -1,3 +1,4 @@
+import { mkdtempSync } from "node:fs";
 import type { AddressInfo, Server } from "node:net";
 import { request as httpRequest, type IncomingMessage, type OutgoingHttpHeaders } from "node:http";
 import type { ProcessStatus, StartSpec } from "../../src/contract/host-protocol.ts";
@@ -21,25 +22,17 @@ interface CallOptions {
   signature?: string | null;
 }
 
-/** A daemon over a runtime, called as the control plane calls it: by HTTP, signed. */
-export class SignedHost {
+/** Calls a daemon as the control plane does: by HTTP, signed. */
+export class HostCaller {
   readonly hostId = newId("host");
   readonly signingSecret = "a-signing-secret-of-tests-0123456789";
-  daemon!: Daemon;
+  port = 0;
   key!: string;
 
-  static async start(runtime: Runtime, options: Partial<Parameters<typeof startDaemon>[0]> = {}): Promise<SignedHost> {
-    const host = new SignedHost();
-    host.key = await deriveHostKey(host.signingSecret, host.hostId);
-    host.daemon = await startDaemon({
-      runtime,
-      hostId: host.hostId,
-      hostKey: host.key,
-      version: "0.0.0",
-      listen: { host: "127.0.0.1", port: 0 },
-      ...options,
-    });
-    return host;
+  static async create(): Promise<HostCaller> {
+    const caller = new HostCaller();
+    caller.key = await deriveHostKey(caller.signingSecret, caller.hostId);
+    return caller;
   }
 
   sign(method: string, target: string): Promise<string> {
@@ -53,7 +46,7 @@ export class SignedHost {
       const request = httpRequest(
         {
           host: "127.0.0.1",
-          port: this.daemon.port,
+          port: this.port,
           method,
           path: target,
           headers: { ...(signature !== null && { "x-sandbar-signature": signature }), ...options.headers },
@@ -124,6 +117,27 @@ export class SignedHost {
     const answer = await this.send("POST", `${sandbox}/processes?wait_ms=${waitMs}`, spec);
     if (answer.status !== 200) throw new Error(answer.body.toString());
     return answer.json as unknown as ProcessStatus;
+  }
+}
+
+/** A daemon over a runtime, in this process. */
+export class SignedHost extends HostCaller {
+  daemon!: Daemon;
+
+  static async start(runtime: Runtime, options: Partial<Parameters<typeof startDaemon>[0]> = {}): Promise<SignedHost> {
+    const host = new SignedHost();
+    host.key = await deriveHostKey(host.signingSecret, host.hostId);
+    host.daemon = await startDaemon({
+      runtime,
+      hostId: host.hostId,
+      hostKey: host.key,
+      version: "0.0.0",
+      dataDir: mkdtempSync("/tmp/sandbar-host-"),
+      listen: { host: "127.0.0.1", port: 0 },
+      ...options,
+    });
+    host.port = host.daemon.port;
+    return host;
   }
 }
 

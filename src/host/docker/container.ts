@@ -1,57 +1,114 @@
 import { connect } from "node:net";
 import type { Duplex } from "node:stream";
-import { setTimeout as sleep } from "node:timers/promises";
-import type { ContainerExit } from "../../contract/host-protocol.ts";
-import type { Container, Spawned } from "../runtime.ts";
-import { type ContainerInspectInfo, type Engine, EngineError } from "./engine.ts";
-import { type ExecContext, type ExecRequest, spawnExec } from "./exec.ts";
-import { canSignalDirectly } from "./group-signal.ts";
+import { ApiError, unsupported } from "../../contract/errors.ts";
+import type { ContainerExit, StartSpec } from "../../contract/host-protocol.ts";
+import { readEntrypointCode } from "../launcher/entrypoint.ts";
+import type { Container, Spawned, SpawnSpec } from "../runtime.ts";
+import type { AttachedMain } from "./attached-main.ts";
+import { ContainerExitWatch } from "./container-exit.ts";
+import type { ContainerLauncher } from "./container-launcher.ts";
+import type { ContainerInspectInfo, Engine } from "./engine.ts";
+import type { ExecContext } from "./exec-context.ts";
+import { adoptExec, spawnExec } from "./exec.ts";
+import { endedProcess } from "./exec-output.ts";
+import { type LauncherFolders, removeFolders } from "./folders.ts";
+import { signalInside } from "./group-signal.ts";
+import { KernelView } from "./kernel-view.ts";
 import { LABELS } from "./labels.ts";
 import { removeContainer } from "./removal.ts";
 import { snapshotContainer } from "./snapshot.ts";
 import { TOOLS_MOUNT } from "./tools.ts";
 
-const KILLED = 137;
-/** One wait call; a connection that died unnoticed costs at most this. */
-const WAIT_MS = 300_000;
-const ENGINE_RETRY_MS = 500;
-const OOM_REPORT_MS = 100;
 const DIAL_TIMEOUT_MS = 5_000;
+const EXEC_ID = /^[0-9a-f]{64}$/;
 
-/** A started container of the engine, new or found again. */
-export async function openContainer(engine: Engine, info: ContainerInspectInfo): Promise<Container> {
-  const direct = await canSignalDirectly(info.Id, info.State.Pid);
-  return new DockerContainer(engine, info, direct);
+/** What starts the processes of a container, beside the engine. */
+export interface ContainerParts {
+  engine: Engine;
+  info: ContainerInspectInfo;
+  /** Of a container that was made with a launcher, also where that is no more. */
+  folders?: LauncherFolders | undefined;
+  launcher?: ContainerLauncher | undefined;
+  /** The entrypoint, where the engine runs it. */
+  attached?: AttachedMain | undefined;
 }
 
-class DockerContainer implements Container {
+/** A started container of the engine, new or found again. */
+export class DockerContainer implements Container {
   readonly sandboxId: string;
   readonly generation: number;
   readonly deadlineAt: number;
   readonly publishedPorts: Record<string, number>;
   readonly exited: Promise<Omit<ContainerExit, "deadline">>;
-  readonly #engine: Engine;
-  readonly #id: string;
+  readonly #parts: ContainerParts;
   readonly #address: string | undefined;
   readonly #execContext: ExecContext;
+  readonly #exit: ContainerExitWatch;
+  readonly #spawning = new Set<Promise<unknown>>();
+  #main: Spawned | undefined;
   #stopped: Promise<void> | undefined;
+  /** Settles when no snapshot holds the processes still. */
+  #thawed: Promise<unknown> = Promise.resolve();
 
-  constructor(engine: Engine, info: ContainerInspectInfo, direct: boolean) {
+  constructor(parts: ContainerParts) {
+    const { engine, info, launcher, attached } = parts;
     const labels = info.Config.Labels;
+    const view = KernelView.open(info.Id, info.State.Running ? info.State.Pid : 0);
+    this.#parts = parts;
     this.sandboxId = labels[LABELS.sandbox] ?? "";
     this.generation = Number(labels[LABELS.generation]);
     this.deadlineAt = Number(labels[LABELS.deadline]);
     this.publishedPorts = publishedPorts(info);
-    this.#engine = engine;
-    this.#id = info.Id;
     this.#address = Object.values(info.NetworkSettings.Networks)[0]?.IPAddress || undefined;
-    this.exited = this.#watch();
-    const hasTools = info.Mounts.some((mount) => mount.Destination === TOOLS_MOUNT);
-    this.#execContext = { engine, containerId: info.Id, containerEnded: this.exited, direct, hasTools };
+    this.#exit = new ContainerExitWatch(engine, info.Id, view);
+    this.exited = this.#exit.exited;
+    this.#execContext = {
+      engine,
+      containerId: info.Id,
+      containerEnded: this.exited,
+      isStopping: () => this.#stopped !== undefined,
+      view,
+      hasTools: info.Mounts.some((mount) => mount.Destination === TOOLS_MOUNT),
+    };
+    if (attached) {
+      this.#main = attached;
+      void this.exited.then(({ returncode }) => attached.ended(this.#stopped ? undefined : returncode));
+    }
+    launcher?.attach(info, view, async (pid, signal) => {
+      // What has no pid on this machine, and may not be signalled by it, is signalled from inside.
+      if (view?.canSignal) return view.signalInside(pid, signal);
+      return signalInside(engine, { containerId: info.Id, pid, signal });
+    });
+    void launcher?.gone.then(() => this.#exit.force());
+  }
+
+  get main(): Spawned | undefined {
+    return this.#main;
+  }
+
+  /** Starts the entrypoint by the launcher. Throws {@link StartFailure}, and `unsupported_by_backend` without a terminal. */
+  async enter(command: string[], pty: StartSpec["pty"]): Promise<void> {
+    const { launcher } = this.#parts;
+    const terminal = pty && launcher?.openTerminal(pty);
+    if (pty && !terminal) throw unsupported("pty", "this host cannot give an entrypoint a terminal");
+    const main = await launcher!.enter(command, terminal);
+    this.#main = main;
+    void main.exited.then((returncode) => this.#exit.tell(returncode));
+  }
+
+  /** Finds the entrypoint as an earlier daemon left it. */
+  recoverMain(): void {
+    const { info, folders, launcher } = this.#parts;
+    if (!folders || !info.Config.Labels[LABELS.entrypoint]) return;
+    const main = launcher?.adoptMain();
+    const returncode = readEntrypointCode(folders.stateDir);
+    if (main) void main.exited.then((code) => this.#exit.tell(code));
+    else if (returncode !== undefined || launcher) this.#exit.tell(returncode);
+    this.#main = main ?? (returncode === undefined ? undefined : endedProcess(returncode));
   }
 
   stop(): Promise<void> {
-    this.#stopped ??= removeContainer(this.#engine, this.#id).catch((error: unknown) => {
+    this.#stopped ??= this.#stop().catch((error: unknown) => {
       // The next call tries again.
       this.#stopped = undefined;
       throw error;
@@ -59,8 +116,30 @@ class DockerContainer implements Container {
     return this.#stopped;
   }
 
-  spawn(spec: ExecRequest): Promise<Spawned> {
-    return spawnExec(this.#execContext, spec);
+  async spawn(spec: SpawnSpec): Promise<Spawned> {
+    await this.#thawed;
+    const spawning = this.#spawn(spec);
+    this.#spawning.add(spawning);
+    try {
+      return await spawning;
+    } finally {
+      this.#spawning.delete(spawning);
+    }
+  }
+
+  async adopt(processId: string, handle: string | undefined): Promise<Spawned | undefined> {
+    const launched = this.#parts.launcher?.adopt(processId, handle);
+    if (launched || !handle || !EXEC_ID.test(handle)) return launched;
+    return adoptExec(this.#execContext, processId, handle);
+  }
+
+  /** An exec of the engine's that nobody asks for cannot be told from a person's own `docker exec`: it is left alone. */
+  dropUnclaimed(): void {
+    this.#parts.launcher?.dropUnclaimed();
+  }
+
+  oomKills(): number | undefined {
+    return this.#exit.oomKills();
   }
 
   /** Goes to the container's own address, so the host must share the engine's network: Docker Desktop's machine does not. */
@@ -80,39 +159,39 @@ class DockerContainer implements Container {
     });
   }
 
-  snapshot(imageId: string): Promise<{ size: number }> {
-    return snapshotContainer(this.#engine, this.#id, imageId);
-  }
-
-  /** Follows the container to its end, over restarts of the engine; one that is gone was killed. */
-  async #watch(): Promise<Omit<ContainerExit, "deadline">> {
-    for (;;) {
-      try {
-        const { StatusCode } = await this.#engine.wait(this.#id, WAIT_MS);
-        return { returncode: StatusCode, oom: StatusCode === KILLED && (await this.#wasOutOfMemory()) };
-      } catch (error) {
-        if (isGone(error)) return { returncode: KILLED, oom: false };
-      }
-      const state = await this.#engine.inspect(this.#id).catch((error: unknown) => (isGone(error) ? "gone" : "away"));
-      if (state === "gone") return { returncode: KILLED, oom: false };
-      if (state === "away") await sleep(ENGINE_RETRY_MS);
+  async snapshot(imageId: string): Promise<{ size: number }> {
+    const paused = Promise.withResolvers<void>();
+    const before = this.#thawed;
+    this.#thawed = Promise.all([before, paused.promise]);
+    try {
+      await before;
+      // A launcher that stands still would seem not to take what is just being started.
+      await Promise.allSettled(this.#spawning);
+      const { engine, info } = this.#parts;
+      return await snapshotContainer(engine, info.Id, imageId, (commit) => {
+        void Promise.allSettled([commit]).then(() => paused.resolve());
+      });
+    } finally {
+      paused.resolve();
     }
   }
 
-  /** The engine's flag says that something inside met the limit; with 137 it was the entrypoint. It may come a moment late. */
-  async #wasOutOfMemory(): Promise<boolean> {
-    for (const pause of [0, OOM_REPORT_MS]) {
-      if (pause > 0) await sleep(pause);
-      const info = await this.#engine.inspect(this.#id).catch(() => undefined);
-      if (!info || info.State.OOMKilled) return info?.State.OOMKilled ?? false;
-      if (!info.HostConfig.Memory) return false;
-    }
-    return false;
+  async #spawn(spec: SpawnSpec): Promise<Spawned> {
+    const { launcher } = this.#parts;
+    if (this.#stopped || this.#exit.hasEnded) throw new ApiError("sandbox_ended");
+    // The engine knows how to find a user in every image.
+    if (!launcher || spec.user !== undefined) return spawnExec(this.#execContext, spec);
+    if (!spec.pty) return launcher.spawn(spec);
+    const terminal = launcher.openTerminal(spec.pty);
+    return terminal ? launcher.spawn(spec, terminal) : spawnExec(this.#execContext, spec);
   }
-}
 
-function isGone(error: unknown): boolean {
-  return error instanceof EngineError && error.status === 404;
+  async #stop(): Promise<void> {
+    const { engine, info, folders, launcher } = this.#parts;
+    await removeContainer(engine, info.Id);
+    if (launcher) await launcher.remove();
+    else if (folders) await removeFolders(folders);
+  }
 }
 
 /** An engine may publish on IPv4 and IPv6 under two numbers: IPv4's is the one handed out. */

@@ -4,6 +4,13 @@ import { PassThrough, Writable } from "node:stream";
 const HEADER_BYTES = 8;
 const STDERR = 2;
 
+export interface DemultiplexerOptions {
+  /** A terminal's stream: all of it is stdout. */
+  isRaw?: boolean;
+  /** Sees the first bytes of stdout before anyone does, and may keep them back by answering false. */
+  review?: (firstStdout: Buffer) => Promise<boolean>;
+}
+
 /**
  * Takes an engine's multiplexed stream apart: eight bytes of header (stream, three zeros, length), then the payload. Bytes
  * pass as they come, and a full reader holds the whole connection back, as the engine's own client does.
@@ -11,7 +18,7 @@ const STDERR = 2;
 export class Demultiplexer extends Writable {
   readonly stdout = new PassThrough();
   readonly stderr = new PassThrough();
-  readonly #review: (firstStdout: Buffer) => Promise<boolean>;
+  readonly #options: DemultiplexerOptions;
   #header = Buffer.alloc(0);
   #remaining = 0;
   #target = this.stdout;
@@ -19,10 +26,9 @@ export class Demultiplexer extends Writable {
   #busy = false;
   #arrivedAt = Date.now();
 
-  /** `review` sees the first bytes of stdout before anyone does, and may keep them back by answering false. */
-  constructor(review: (firstStdout: Buffer) => Promise<boolean>) {
+  constructor(options: DemultiplexerOptions = {}) {
     super({ decodeStrings: true });
-    this.#review = review;
+    this.#options = options;
     for (const stream of [this.stdout, this.stderr]) stream.on("error", () => undefined);
   }
 
@@ -61,6 +67,7 @@ export class Demultiplexer extends Writable {
   }
 
   async #pass(chunk: Buffer): Promise<void> {
+    if (this.#options.isRaw) return this.#deliver(chunk);
     let rest = chunk;
     while (rest.length > 0) {
       if (this.#remaining > 0) {
@@ -84,7 +91,7 @@ export class Demultiplexer extends Writable {
     const target = this.#target;
     if (!this.#reviewed && target === this.stdout) {
       this.#reviewed = true;
-      if (!(await this.#review(payload))) return;
+      if ((await this.#options.review?.(payload)) === false) return;
     }
     if (target.destroyed || target.writableEnded || target.write(payload)) return;
     // A reader that goes away counts as one that takes everything.

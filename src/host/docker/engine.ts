@@ -1,14 +1,19 @@
 import type { IncomingMessage } from "node:http";
-import type { Duplex, Readable } from "node:stream";
+import type { Duplex } from "node:stream";
 import Docker from "dockerode";
 import type {
   ContainerCreateOptions,
   ContainerInspectInfo,
+  ExecCreateOptions,
   ExecInspectInfo,
   HostConfig,
   ImageInspectInfo,
   NetworkCreateOptions,
 } from "dockerode";
+import type { SignalName, TerminalSize } from "../../contract/process.ts";
+import { EngineError, engineError, progressEnd } from "./engine-error.ts";
+
+export { EngineError };
 
 export type {
   ContainerCreateOptions,
@@ -19,22 +24,14 @@ export type {
   NetworkCreateOptions,
 };
 
+/** Engines from API 1.42 on take the size of a terminal at once, others ignore it. */
+export type ExecOptions = ExecCreateOptions & { ConsoleSize?: [rows: number, cols: number] };
+
 const CALL_TIMEOUT_MS = 30_000;
 /** Start, remove and commit touch the disk: on a busy machine they take their time. */
 const SLOW_CALL_TIMEOUT_MS = 120_000;
 const PULL_TIMEOUT_MS = 600_000;
 const COMMIT_TIMEOUT_MS = 600_000;
-
-/** What the engine answered instead of a result. `status` is absent when it did not answer at all. */
-export class EngineError extends Error {
-  override readonly name = "EngineError";
-  readonly status: number | undefined;
-
-  constructor(message: string, status: number | undefined, cause: unknown) {
-    super(message, { cause });
-    this.status = status;
-  }
-}
 
 /** What a HEAD of a file in a container says. `mode` holds Go's bits: the low nine are rwxrwxrwx, the top one is "directory". */
 export interface FileStat {
@@ -46,6 +43,15 @@ export interface FileStat {
 export interface EngineInfo {
   CpuCfsQuota?: boolean;
   MemoryLimit?: boolean;
+  SecurityOptions?: string[];
+}
+
+/** What a commit lays over the container's own configuration. */
+export interface CommitConfig {
+  Env: string[];
+  Labels: Record<string, string>;
+  Entrypoint: string[];
+  Cmd: string[];
 }
 
 /** The calls of the Docker Engine API that this runtime makes, each with an end. The only file that knows dockerode. */
@@ -120,7 +126,7 @@ export class Engine {
   };
 
   /** Commits the container, paused meanwhile, to an image without a tag; answers its id. `config` is laid over the container's own. */
-  commit = async (id: string, config: { Env: string[]; Labels: Record<string, string> }): Promise<string> => {
+  commit = async (id: string, config: CommitConfig): Promise<string> => {
     // dockerode's types lack the form with query and body apart, the one way to send both.
     // Podman reads no configuration from the body, only the instructions.
     const changes = config.Env.map(envInstruction);
@@ -156,22 +162,39 @@ export class Engine {
     );
   };
 
-  /** Prepares a process with all three streams; answers the id of the exec. */
-  createExec = async (id: string, command: string[], env: string[], workdir: string | undefined): Promise<string> => {
-    const streams = { AttachStdin: true, AttachStdout: true, AttachStderr: true, Tty: false };
-    const options = { ...streams, Cmd: command, Env: env, ...(workdir ? { WorkingDir: workdir } : {}) };
-    return (
+  /** Prepares a process with the streams that are asked for; answers the id of the exec. */
+  createExec = async (id: string, request: ExecOptions): Promise<string> =>
+    (
       await this.#call(CALL_TIMEOUT_MS, (abortSignal) =>
-        this.#docker.getContainer(id).exec({ ...options, abortSignal }),
+        this.#docker.getContainer(id).exec({ ...request, abortSignal }),
       )
     ).id;
+
+  /** Starts it; answers the raw connection: stdout and stderr multiplexed, or a terminal's bytes as they are. */
+  startExec = (execId: string, options: { isTerminal: boolean }): Promise<Duplex> =>
+    this.#call(SLOW_CALL_TIMEOUT_MS, (abortSignal) =>
+      this.#docker
+        .getExec(execId)
+        .start({ hijack: true, stdin: true, Detach: false, Tty: options.isTerminal, abortSignal }),
+    );
+
+  resizeExec = async (execId: string, { rows, cols }: TerminalSize): Promise<void> => {
+    await this.#call(CALL_TIMEOUT_MS, (abortSignal) =>
+      this.#docker.getExec(execId).resize({ h: rows, w: cols, abortSignal }),
+    );
   };
 
-  /** Starts it; answers the raw connection, stdout and stderr multiplexed. */
-  startExec = (execId: string): Promise<Duplex> =>
-    this.#call(SLOW_CALL_TIMEOUT_MS, (abortSignal) =>
-      this.#docker.getExec(execId).start({ hijack: true, stdin: true, Detach: false, Tty: false, abortSignal }),
-    );
+  /** The entrypoint's output from now on, multiplexed. */
+  attach = (id: string): Promise<Duplex> =>
+    this.#call(CALL_TIMEOUT_MS, async (abortSignal) => {
+      const streams = { stream: true, hijack: true, stdin: false, stdout: true, stderr: true, logs: false };
+      return (await this.#docker.getContainer(id).attach({ ...streams, abortSignal })) as Duplex;
+    });
+
+  /** Signals the container's first process. */
+  kill = async (id: string, signal: SignalName): Promise<void> => {
+    await this.#call(CALL_TIMEOUT_MS, (abortSignal) => this.#docker.getContainer(id).kill({ signal, abortSignal }));
+  };
 
   inspectExec = (execId: string): Promise<ExecInspectInfo> =>
     this.#call(CALL_TIMEOUT_MS, (abortSignal) => this.#docker.getExec(execId).inspect({ abortSignal }));
@@ -194,29 +217,6 @@ export class Engine {
       clearTimeout(timer);
     }
   }
-}
-
-/** dockerode's errors as ours: its message is `(HTTP code 404) no such container - <the engine's own words> `. */
-function engineError(error: unknown): EngineError {
-  const { statusCode, json, message } = error as { statusCode?: number; json?: { message?: string }; message?: string };
-  const words = json?.message ?? (message ?? String(error)).replace(/^\(HTTP code \d+\)[^-]*- /, "");
-  return new EngineError(words.trim(), statusCode, error);
-}
-
-/** Reads a stream of JSON lines to its end; the last `error` in it rejects. */
-async function progressEnd(stream: NodeJS.ReadableStream): Promise<void> {
-  let rest = "";
-  let failure: string | undefined;
-  const note = (line: string) => {
-    failure = /^\s*\{.*"error"\s*:/.test(line) ? ((JSON.parse(line) as { error?: string }).error ?? failure) : failure;
-  };
-  for await (const chunk of (stream as Readable).setEncoding("utf8")) {
-    const lines = (rest + (chunk as string)).split("\n");
-    rest = lines.pop() ?? "";
-    lines.forEach(note);
-  }
-  note(rest);
-  if (failure !== undefined) throw new EngineError(failure, 500, undefined);
 }
 
 /** `KEY=value` as an instruction of a Dockerfile; what the value holds is not expanded. */

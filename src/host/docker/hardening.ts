@@ -50,8 +50,6 @@ export function hardenedHostConfig(
     CapAdd: CAPABILITIES,
     PidsLimit: MAX_PROCESSES,
     ...(options.limitFiles ? { Ulimits: [{ Name: "nofile", Soft: OPEN_FILES, Hard: OPEN_FILES }] } : {}),
-    // Reaps what the entrypoint leaves and passes signals on.
-    Init: true,
     RestartPolicy: { Name: "no" },
     AutoRemove: false,
     // Nobody reads the engine's log; without a limit a chatty entrypoint fills the host's disk.

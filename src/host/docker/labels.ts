@@ -5,4 +5,8 @@ export const LABELS = {
   environment: "dev.sandbar.environment",
   generation: "dev.sandbar.generation",
   deadline: "dev.sandbar.deadline",
+  /** Its first process is a launcher. */
+  launcher: "dev.sandbar.launcher",
+  /** It has an entrypoint of its own, to be shown as a process. */
+  entrypoint: "dev.sandbar.entrypoint",
 } as const;

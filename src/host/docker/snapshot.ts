@@ -10,17 +10,22 @@ import { tarArchive } from "./tar-archive.ts";
  * A commit writes the container's configuration into the image, and the API can add to it but take nothing away: the
  * sandbox's variables, secrets among them, would stay. So the committed image lends its layers only: an archive that holds a
  * clean configuration and names the same layers is loaded, which moves no data, and the committed image is dropped.
+ * `pausing` is called with the commit, during which the container stands still.
  */
 export async function snapshotContainer(
   engine: Engine,
   containerId: string,
   imageId: string,
+  pausing: (commit: Promise<unknown>) => void = () => undefined,
 ): Promise<{ size: number }> {
   const container = await engine.inspect(containerId);
   const base = await engine.inspectImage(container.Image);
   const own = (container.Config.Env ?? []).filter((entry) => !(base.Config.Env ?? []).includes(entry));
   const labels = { ...emptied(container.Config.Labels, base), [SNAPSHOT_LABEL]: imageId };
-  const committedId = await engine.commit(containerId, { Env: blanked(own, base), Labels: labels });
+  const command = { Entrypoint: listOf(base.Config.Entrypoint), Cmd: listOf(base.Config.Cmd) };
+  const commit = engine.commit(containerId, { Env: blanked(own, base), Labels: labels, ...command });
+  pausing(commit);
+  const committedId = await commit;
   const previous = await findImage(engine, snapshotReference(imageId));
   let kept = false;
   try {
@@ -62,6 +67,11 @@ async function loadClean(engine: Engine, committed: ImageInspectInfo, base: Imag
   }
   const loaded = await findImage(engine, reference);
   return JSON.stringify(loaded?.RootFS.Layers) === JSON.stringify(layers) ? loaded : undefined;
+}
+
+/** What runs in the container is no part of its image. Empty is not the same as absent: that would leave the container's. */
+function listOf(command: string | string[] | null | undefined): string[] {
+  return typeof command === "string" ? [command] : (command ?? []);
 }
 
 /** The sandbox's own variables with the image's value, or none. */

@@ -1,5 +1,6 @@
 import { mkdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
 import { version1Parents, version2Parent, type Controller } from "./cgroup-parents.ts";
+import { readOomKills } from "../linux/oom.ts";
 import { run } from "./machine.ts";
 
 /** Of one container, threads included. */
@@ -95,16 +96,10 @@ export class Cgroup {
     }
   }
 
-  /** Whether the kernel has killed something in here for want of memory. */
-  get outOfMemory(): boolean {
+  /** How many processes the kernel has killed in here for want of memory; undefined where it is not counted. */
+  get oomKills(): number | undefined {
     const path = this.#byController.get("memory");
-    if (path === undefined) return false;
-    try {
-      const text = readFileSync(`${path}/${this.#version === 1 ? "memory.oom_control" : "memory.events"}`, "utf8");
-      return Number(/^oom_kill (\d+)$/m.exec(text)?.[1] ?? 0) > 0;
-    } catch {
-      return false;
-    }
+    return path === undefined ? undefined : readOomKills(path, this.#version);
   }
 
   /** Runs something while all processes stand still, where the machine can do that. */

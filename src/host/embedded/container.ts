@@ -1,28 +1,32 @@
-import { once } from "node:events";
 import { existsSync, readFileSync } from "node:fs";
-import { readFile, writeFile, rename } from "node:fs/promises";
+import { rename, rm, writeFile } from "node:fs/promises";
 import type { Duplex } from "node:stream";
-import { hasCode } from "../../contract/errors.ts";
+import { unsupported } from "../../contract/errors.ts";
 import { MAIN_PROCESS_ID } from "../../contract/ids.ts";
 import type { ContainerExit, StartSpec } from "../../contract/host-protocol.ts";
-import { Launcher } from "../launcher/launcher.ts";
+import { keepEntrypointCode, readEntrypointCode, startEntrypoint } from "../launcher/entrypoint.ts";
+import { Launcher, type LaunchSpec } from "../launcher/launcher.ts";
 import type { LaunchedProcess, SignalGroup } from "../launcher/process.ts";
-import { StartFailure, type Container, type Spawned } from "../runtime.ts";
-import { settlesWithin, withTimeLimit } from "../time-limit.ts";
+import { slotOf } from "../launcher/slot.ts";
+import { openTerminal } from "../linux/terminal.ts";
+import type { Container, Spawned, SpawnSpec } from "../runtime.ts";
 import type { Cgroup } from "./cgroup.ts";
 import { Dialer } from "./dial.ts";
 import type { Images } from "./images.ts";
-import { isAlive, nsenter, parseStat, run, type HostProcess } from "./machine.ts";
+import { isAlive, isRoot, nsenter, parseStat, run, type HostProcess } from "./machine.ts";
 
 const KILLED = 137;
 const DEFAULT_WORKDIR = "/";
+/** Where a container sees its control directory. */
+export const INSIDE_DIR = "/.sandbar";
 const DEATH_POLL_MS = 3;
-const ENTER_TIMEOUT_MS = 10_000;
 const DEATH_PATIENCE_MS = 30_000;
 
-/** What a container is made of, in `dataDir/sandboxes/ID`: control, layers, upper, work, stage, state.json. */
+/** What a container is made of: in `dir` (`dataDir/sandboxes/ID`) layers, upper, work, stage, state.json. */
 export interface Parts {
   dir: string;
+  /** The launcher's. */
+  controlDir: string;
   spec: StartSpec;
   cgroup: Cgroup;
   images: Images;
@@ -38,6 +42,8 @@ export class EmbeddedContainer implements Container {
   readonly #exit = Promise.withResolvers<Omit<ContainerExit, "deadline">>();
   readonly #parts: Parts;
   #launcher: Launcher | undefined;
+  #main: LaunchedProcess | undefined;
+  #leftSlots = new Set<string>();
   #dialer: Dialer | undefined;
   #stopped: Promise<void> | undefined;
   /** Settles when no snapshot holds the processes still. */
@@ -51,6 +57,10 @@ export class EmbeddedContainer implements Container {
     this.exited = this.#exit.promise;
   }
 
+  get main(): LaunchedProcess | undefined {
+    return this.#main;
+  }
+
   /** Begins to use a container whose first process runs. */
   attach(launcher: Launcher): void {
     this.#launcher = launcher;
@@ -61,58 +71,42 @@ export class EmbeddedContainer implements Container {
 
   /** Starts the entrypoint. */
   async enter(command: string[]): Promise<void> {
-    const { spec } = this.#parts;
-    const late = () => new StartFailure("The entrypoint did not start in time.");
-    const main = await this.#launch({ command, env: {}, workdir: spec.workdir }, MAIN_PROCESS_ID).catch((error) => {
-      throw hasCode(error, "exec_failed") ? late() : error;
-    });
-    let reason = "";
-    main.stderr.on("data", (chunk: Buffer) => {
-      if (reason.length < 1000) reason += chunk.toString();
-    });
-    main.stdin.end();
-    const launched = await withTimeLimit(main.launched, ENTER_TIMEOUT_MS, late);
-    if (launched.kind === "refused") {
-      await settlesWithin(once(main.stderr, "end"), ENTER_TIMEOUT_MS);
-      throw new StartFailure(`The entrypoint cannot be started: ${reason.trim().replace(/^sandbar: /, "")}`);
-    }
-    this.watch(main);
-  }
-
-  /** Takes the end of the entrypoint for the end of the container, and its output for nothing. */
-  watch(main: LaunchedProcess): void {
-    main.stdout.resume();
-    main.stderr.resume();
-    void main.exited.then(async (returncode) => {
-      // A later daemon has no other way to know.
-      await writeFile(`${this.#parts.dir}/main.exit`, String(returncode)).catch(() => {});
-      this.#ended(returncode);
-    });
+    const { pty, workdir } = this.#parts.spec;
+    const spec = { command, env: {}, workdir, pty, input: "none" as const };
+    this.#watch(await startEntrypoint(() => this.#launch(spec, MAIN_PROCESS_ID)));
   }
 
   /** Finds everything of a container as an earlier daemon left it. */
   async recover(signalGroup: SignalGroup): Promise<void> {
-    const { dir, spec, cgroup } = this.#parts;
+    const { dir, controlDir, spec, cgroup } = this.#parts;
     cgroup.thaw();
     const init = readInit(dir);
     if (init === undefined || !isAlive(init) || !existsSync(`${dir}/started`)) return this.#ended(KILLED);
-    const { launcher, processes } = await Launcher.adopt({ controlDir: `${dir}/control`, signalGroup });
+    const launcher = await Launcher.adopt({ controlDir, insideDir: INSIDE_DIR, signalGroup });
     this.attach(launcher);
-    for (const [slot, process] of processes) {
-      if (slot === MAIN_PROCESS_ID) this.watch(process);
-      else {
-        process.stdout.resume();
-        process.stderr.resume();
-      }
-    }
-    if (spec.entrypoint !== undefined && !processes.has(MAIN_PROCESS_ID)) {
-      const code = Number(await readFile(`${dir}/main.exit`, "utf8").catch(() => KILLED));
-      this.#ended(code);
-    }
+    this.#leftSlots = new Set(await launcher.leftSlots());
+    if (spec.entrypoint === undefined) return;
+    if (this.#leftSlots.delete(MAIN_PROCESS_ID)) this.#watch(launcher.adoptSlot(MAIN_PROCESS_ID));
+    else this.#ended(readEntrypointCode(dir) ?? KILLED);
   }
 
-  spawn(spec: Parameters<Container["spawn"]>[0]): Promise<Spawned> {
-    return this.#launch(spec);
+  spawn(spec: SpawnSpec): Promise<Spawned> {
+    if (spec.user !== undefined && !isRoot) throw unsupported("user", "this host has one user only");
+    return this.#launch(spec, slotOf(spec.process_id));
+  }
+
+  async adopt(processId: string, handle: string | undefined): Promise<Spawned | undefined> {
+    if (!this.#leftSlots.delete(slotOf(processId))) return undefined;
+    return this.#launcher?.adoptSlot(slotOf(processId), handle === undefined ? undefined : Number(handle));
+  }
+
+  dropUnclaimed(): void {
+    for (const slot of this.#leftSlots) this.#launcher?.dropSlot(slot);
+    this.#leftSlots.clear();
+  }
+
+  oomKills(): number | undefined {
+    return this.#parts.cgroup.oomKills;
   }
 
   async dial(port: number): Promise<Duplex> {
@@ -136,7 +130,7 @@ export class EmbeddedContainer implements Container {
   }
 
   async #stop(): Promise<void> {
-    const { dir, cgroup, images } = this.#parts;
+    const { dir, controlDir, cgroup, images } = this.#parts;
     const init = readInit(dir);
     cgroup.thaw();
     if (init !== undefined) await killAndWait(init);
@@ -144,24 +138,40 @@ export class EmbeddedContainer implements Container {
     this.#launcher?.close();
     await this.#dialer?.close();
     await cgroup.remove();
+    await rm(controlDir, { recursive: true, force: true });
     await images.discard(dir);
   }
 
-  async #launch(
-    spec: { command: string[]; env: Record<string, string>; workdir?: string | undefined },
-    slot?: string,
-  ): Promise<LaunchedProcess> {
-    if (this.#launcher === undefined) throw new Error("The container does not run.");
+  async #launch(spec: Omit<SpawnSpec, "process_id">, slot: string): Promise<LaunchedProcess> {
+    const launcher = this.#launcher;
+    const init = readInit(this.#parts.dir);
+    if (launcher === undefined || init === undefined) throw new Error("The container does not run.");
     const own = this.#parts.spec;
     const env = { ...own.env, ...spec.env };
     const workdir = spec.workdir ?? own.workdir ?? DEFAULT_WORKDIR;
     // The launcher, held still, would seem not to take the slot.
     await this.#thawed;
-    return this.#launcher.spawn({ command: spec.command, env, workdir, makeWorkdir: workdir === own.workdir }, slot);
+    const terminal = spec.pty && openTerminal(`/proc/${init.pid}/root/dev/pts/ptmx`, spec.pty);
+    const launch: LaunchSpec = { ...spec, env, workdir, makeWorkdir: workdir === own.workdir };
+    if (terminal) launch.terminal = { terminal, path: `/dev/pts/${terminal.name}` };
+    try {
+      return await launcher.spawn(launch, slot);
+    } catch (error) {
+      terminal?.close();
+      throw error;
+    }
+  }
+
+  /** Takes the end of the entrypoint for the end of the container. */
+  #watch(main: LaunchedProcess): void {
+    this.#main = main;
+    keepEntrypointCode(main, this.#parts.dir);
+    void main.exited.then((returncode) => this.#ended(returncode ?? KILLED));
   }
 
   #ended(returncode: number): void {
-    this.#exit.resolve({ returncode, oom: returncode === KILLED && this.#parts.cgroup.outOfMemory });
+    const { cgroup } = this.#parts;
+    this.#exit.resolve({ returncode, oom: returncode === KILLED && (cgroup.oomKills ?? 0) > 0 });
   }
 }
 

@@ -114,7 +114,12 @@ export function overlayTrees(): string[] {
 }
 
 /** What `boot.sh` mounts, in three steps. `layers` are directories with one folder a tree, newest first, relative to its cwd. */
-export function fstabs(dataDir: string, dir: string, layers: string[]): Record<"stage" | "box" | "dev", string> {
+export function fstabs(
+  dataDir: string,
+  dir: string,
+  controlDir: string,
+  layers: string[],
+): Record<"stage" | "box" | "dev", string> {
   const stage = `${dir}/stage`;
   const box = `${stage}/a/box`;
   const { trees } = programTrees();
@@ -145,7 +150,7 @@ export function fstabs(dataDir: string, dir: string, layers: string[]): Record<"
       `proc ${stage}/proc proc ${quiet}`,
       `proc ${box}/proc proc ${quiet}`,
       `sandbar ${box}/dev tmpfs mode=0755,size=1m,nosuid`,
-      `${dir}/control ${box}/.sandbar none bind,ro,${quiet}`,
+      `${controlDir} ${box}/.sandbar none bind,ro,${quiet}`,
     ]),
     dev: text([
       ...DEVICES.map((name) => `/dev/${name} ${box}/dev/${name} none bind`),

@@ -1,11 +1,12 @@
 import { spawn } from "node:child_process";
 import { closeSync, openSync, readdirSync, readFileSync } from "node:fs";
-import { chmod, mkdir, readFile, readdir, realpath, writeFile } from "node:fs/promises";
+import { chmod, mkdir, readFile, readdir, realpath, rm, writeFile } from "node:fs/promises";
 import { StartSpecSchema, type Capabilities, type StartSpec } from "../../contract/host-protocol.ts";
 import { Launcher } from "../launcher/launcher.ts";
 import { StartFailure, type Container, type Runtime } from "../runtime.ts";
 import { Cgroups, MAX_PROCESSES } from "./cgroup.ts";
-import { EmbeddedContainer, signalIn, writeState } from "./container.ts";
+import { openRuntimeDir } from "../runtime-dir.ts";
+import { EmbeddedContainer, INSIDE_DIR, signalIn, writeState } from "./container.ts";
 import { HOST_IMAGE, Images } from "./images.ts";
 import { HOST_ENV, isRoot, programTrees, UNSHARE } from "./machine.ts";
 import { checkMachine } from "./requirements.ts";
@@ -38,6 +39,8 @@ const CAPABILITIES = [
 export interface EmbeddedOptions {
   /** Where containers and snapshots live; made when missing. One daemon at a time. */
   dataDir: string;
+  /** Where the launchers' FIFOs live; see `runtime-dir.ts`. */
+  runtimeDir?: string | undefined;
 }
 
 /** Containers from Linux namespaces, overlay mounts and control groups. Throws when this machine cannot make them, saying why. */
@@ -48,7 +51,8 @@ export async function openEmbeddedRuntime(options: EmbeddedOptions): Promise<Run
   await checkMachine(dataDir);
   const images = await Images.open(dataDir);
   await makeSkeleton(dataDir);
-  return new EmbeddedRuntime(dataDir, images, await Cgroups.probe());
+  const runtimeDir = options.runtimeDir ?? (await openRuntimeDir(dataDir));
+  return new EmbeddedRuntime(dataDir, runtimeDir, images, await Cgroups.probe());
 }
 
 class EmbeddedRuntime implements Runtime {
@@ -56,11 +60,13 @@ class EmbeddedRuntime implements Runtime {
   readonly defaultImage = HOST_IMAGE;
   readonly capabilities: Capabilities;
   readonly #dataDir: string;
+  readonly #runtimeDir: string;
   readonly #images: Images;
   readonly #cgroups: Cgroups;
 
-  constructor(dataDir: string, images: Images, cgroups: Cgroups) {
+  constructor(dataDir: string, runtimeDir: string, images: Images, cgroups: Cgroups) {
     this.#dataDir = dataDir;
+    this.#runtimeDir = runtimeDir;
     this.#images = images;
     this.#cgroups = cgroups;
     this.capabilities = {
@@ -68,6 +74,8 @@ class EmbeddedRuntime implements Runtime {
       memory_limit: cgroups.has("memory"),
       gpu: false,
       raw_tcp: false,
+      exec_user: isRoot,
+      pty: true,
       images: [HOST_IMAGE],
     };
   }
@@ -77,18 +85,19 @@ class EmbeddedRuntime implements Runtime {
     const dir = `${this.#dataDir}/sandboxes/${spec.sandbox_id}`;
     const layers = await this.#images.lend(spec.image, dir);
     const cgroup = this.#cgroups.group(spec.sandbox_id);
-    const container = new EmbeddedContainer({ dir, spec, cgroup, images: this.#images });
+    const controlDir = `${this.#runtimeDir}/${spec.sandbox_id}`;
+    const container = new EmbeddedContainer({ dir, controlDir, spec, cgroup, images: this.#images });
     try {
       cgroup.make(spec);
       await writeState(dir, spec);
       const signalGroup = signalIn(dir);
       const [launcher] = await Promise.all([
-        Launcher.create({ controlDir: `${dir}/control`, signalGroup }),
+        Launcher.create({ controlDir, insideDir: INSIDE_DIR, signalGroup }),
         ...["stage", ...overlayTrees().flatMap((tree) => [`upper/${tree}`, `work/${tree}`])].map((name) =>
           mkdir(`${dir}/${name}`, { recursive: true }),
         ),
       ]);
-      const files = Object.entries(fstabs(this.#dataDir, dir, layers));
+      const files = Object.entries(fstabs(this.#dataDir, dir, controlDir, layers));
       await Promise.all(files.map(([name, text]) => writeFile(`${dir}/fstab.${name}`, text)));
       await openToAll(dir);
       await boot(dir, this.#images.layerDir, cgroup.paths, launcher, spec.image);
@@ -111,11 +120,13 @@ class EmbeddedRuntime implements Runtime {
       if (state === undefined) {
         // The daemon ended before it had begun.
         await cgroup.remove();
+        await rm(`${this.#runtimeDir}/${id}`, { recursive: true, force: true });
         await this.#images.discard(dir);
         continue;
       }
       const container = new EmbeddedContainer({
         dir,
+        controlDir: `${this.#runtimeDir}/${id}`,
         spec: StartSpecSchema.parse(JSON.parse(state)),
         cgroup,
         images: this.#images,

@@ -1,21 +1,9 @@
-import { execFile } from "node:child_process";
-import { closeSync, constants, openSync } from "node:fs";
+import { closeSync, constants, openSync, writeSync } from "node:fs";
 import { Socket } from "node:net";
-import { promisify } from "node:util";
+import type { Readable } from "node:stream";
+import type { ProcessOutput } from "../runtime.ts";
 
 const NONBLOCK = constants.O_NONBLOCK;
-const run = promisify(execFile);
-
-/** Makes FIFOs that every user of the sandbox may open; Node has no call for it. */
-export async function makeFifos(paths: string[]): Promise<void> {
-  await run("mkfifo", ["-m", "666", ...paths]);
-}
-
-/** One end of a FIFO, open. */
-export interface OpenFifo {
-  socket: Socket;
-  keepAlive: Descriptor;
-}
 
 /** A descriptor that is closed at most once. */
 export class Descriptor {
@@ -23,11 +11,20 @@ export class Descriptor {
   constructor(path: string, flags: number) {
     this.#fd = openSync(path, flags | NONBLOCK);
   }
-  /** Leaves it to the caller. */
+  /** Leaves it to the caller. Throws when it is closed, or was left before. */
   detach(): number {
-    const fd = this.#fd!;
+    const fd = this.#fd;
+    if (fd === undefined) throw new Error("The descriptor is no longer open.");
     this.#fd = undefined;
     return fd;
+  }
+  /** A word for the other side. One that is full of what nobody read takes no more. */
+  write(text: string): void {
+    try {
+      if (this.#fd !== undefined) writeSync(this.#fd, text);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "EAGAIN") throw error;
+    }
   }
   close(): void {
     if (this.#fd !== undefined) closeSync(this.#fd);
@@ -36,28 +33,66 @@ export class Descriptor {
 }
 
 /**
- * The host's reading end of a FIFO. `keepAlive` is a writer of our own: until it is closed there is no end of
- * file, so that a reader may come before the first real writer.
+ * The host's reading end of a FIFO. Until `keepAlive`, a writer of our own, is closed there is no end of file, so that a
+ * reader may come before the first real writer.
  */
-export function openReader(path: string): OpenFifo {
-  const reader = new Descriptor(path, constants.O_RDONLY);
-  try {
-    const keepAlive = new Descriptor(path, constants.O_WRONLY);
-    return { socket: new Socket({ fd: reader.detach(), readable: true, writable: false }), keepAlive };
-  } catch (error) {
-    reader.close();
-    throw error;
+export class FifoReader implements ProcessOutput {
+  readonly #reader: Descriptor;
+  readonly #keepAlive: Descriptor;
+
+  constructor(path: string) {
+    this.#reader = new Descriptor(path, constants.O_RDONLY);
+    try {
+      this.#keepAlive = new Descriptor(path, constants.O_WRONLY);
+    } catch (error) {
+      this.#reader.close();
+      throw error;
+    }
+  }
+
+  /** The real writer is there. */
+  closeKeepAlive(): void {
+    this.#keepAlive.close();
+  }
+
+  descriptor(): number {
+    return this.#reader.detach();
+  }
+
+  stream(): Readable {
+    return new Socket({ fd: this.#reader.detach(), readable: true, writable: false });
+  }
+
+  /** Lets go of what nobody took. */
+  close(): void {
+    this.#reader.close();
+    this.#keepAlive.close();
   }
 }
 
 /** The host's writing end. `keepAlive` holds what is written until the first real reader has come. */
-export function openWriter(path: string): OpenFifo {
-  const keepAlive = new Descriptor(path, constants.O_RDWR);
-  try {
-    const writer = new Descriptor(path, constants.O_WRONLY);
-    return { socket: new Socket({ fd: writer.detach(), readable: false, writable: true }), keepAlive };
-  } catch (error) {
-    keepAlive.close();
-    throw error;
+export class FifoWriter {
+  readonly socket: Socket;
+  readonly #keepAlive: Descriptor;
+
+  constructor(path: string) {
+    this.#keepAlive = new Descriptor(path, constants.O_RDWR);
+    try {
+      const writer = new Descriptor(path, constants.O_WRONLY);
+      this.socket = new Socket({ fd: writer.detach(), readable: false, writable: true });
+    } catch (error) {
+      this.#keepAlive.close();
+      throw error;
+    }
+    this.socket.on("error", () => {});
+  }
+
+  closeKeepAlive(): void {
+    this.#keepAlive.close();
+  }
+
+  close(): void {
+    this.socket.destroy();
+    this.#keepAlive.close();
   }
 }

@@ -1,23 +1,37 @@
-import { writeFileSync } from "node:fs";
-import { copyFile, mkdir, readdir, unlink } from "node:fs/promises";
 import { randomBytes } from "node:crypto";
+import { writeFileSync } from "node:fs";
+import { copyFile, mkdir, readdir, rm } from "node:fs/promises";
+import type { Socket } from "node:net";
 import { ApiError } from "../../contract/errors.ts";
+import { makeFifo } from "../linux/libc.ts";
+import type { Terminal } from "../linux/terminal.ts";
+import type { SpawnSpec } from "../runtime.ts";
 import { withTimeLimit } from "../time-limit.ts";
-import { makeFifos, openReader, openWriter, type OpenFifo } from "./fifo.ts";
-import { LaunchedProcess, removeSlot, SLOT_PARTS, type SignalGroup } from "./process.ts";
+import { FifoReader, FifoWriter } from "./fifo.ts";
+import { LaunchedProcess, type SignalGroup } from "./process.ts";
+import { makeSlot, partsAt, partsFor, removeSlot, streamsOf } from "./slot.ts";
 import { specScript, type ProcessSpec } from "./spec-script.ts";
 
-const SCRIPT = `${import.meta.dirname}/launcher.sh`;
-const FIRST_BATCH = 8;
-const BATCH = 32;
-const LOW_WATER = 16;
+export const LAUNCHER_SCRIPT = `${import.meta.dirname}/launcher.sh`;
 /** How long the launcher may take to take a slot: what runs inside can read commands away. */
 const TAKE_TIMEOUT_MS = 10_000;
+/** All that the launcher says on `alive` is one line; what says more is not the launcher. */
+const MAX_ALIVE_BYTES = 4096;
 
 export interface LauncherOptions {
-  /** On the host; the container sees it read-only, and runs `sh PATH/launcher.sh PATH SETSID…` there. */
+  /** On the host; the container sees it read-only, and runs `sh …/launcher.sh INSIDE_DIR SETSID…`. */
   controlDir: string;
+  /** Where the container sees it. */
+  insideDir: string;
   signalGroup: SignalGroup;
+  /** Whether others than this daemon's own user have to read what is to be started. */
+  isReadByOthers?: boolean;
+}
+
+/** What a slot is started with. */
+export interface LaunchSpec extends ProcessSpec, Pick<SpawnSpec, "input" | "stdout" | "stderr"> {
+  /** In the place of pipes, and where the container sees it. */
+  terminal?: { terminal: Terminal; path: string } | undefined;
 }
 
 /**
@@ -26,29 +40,29 @@ export interface LauncherOptions {
  * of the FIFOs is the sandbox's word and is only believed about the sandbox itself.
  */
 export class Launcher {
-  readonly #dir: string;
-  readonly #signalGroup: SignalGroup;
+  readonly #options: LauncherOptions;
   readonly #processes = new Map<string, LaunchedProcess>();
-  readonly #pool: string[] = [];
   readonly #epoch = randomBytes(5).toString("hex");
   readonly #ready = Promise.withResolvers<void>();
   readonly #gone = Promise.withResolvers<void>();
-  #commands: OpenFifo;
-  #alive: OpenFifo;
+  readonly #commands: FifoWriter;
+  readonly #aliveFifo: FifoReader;
+  readonly #alive: Socket;
   #count = 0;
-  #filling: Promise<void> | undefined;
   #closed = false;
 
   private constructor(options: LauncherOptions) {
-    this.#dir = options.controlDir;
-    this.#signalGroup = options.signalGroup;
-    this.#commands = openWriter(`${this.#dir}/cmd`);
-    this.#commands.socket.on("error", () => {});
-    this.#alive = openReader(`${this.#dir}/alive`);
-    this.#alive.socket.on("data", () => this.#ready.resolve());
-    this.#alive.socket.on("error", () => {});
-    this.#alive.socket.on("close", () => this.close());
-    void this.#ready.promise.then(() => this.#alive.keepAlive.close());
+    this.#options = options;
+    this.#commands = new FifoWriter(`${options.controlDir}/cmd`);
+    this.#aliveFifo = new FifoReader(`${options.controlDir}/alive`);
+    this.#alive = this.#aliveFifo.stream() as Socket;
+    this.#alive.on("data", () => {
+      this.#ready.resolve();
+      if (this.#alive.bytesRead > MAX_ALIVE_BYTES) this.#alive.destroy();
+    });
+    this.#alive.on("error", () => {});
+    this.#alive.on("close", () => this.close());
+    void this.#ready.promise.then(() => this.#aliveFifo.closeKeepAlive());
   }
 
   /** Resolves once commands are taken. */
@@ -64,46 +78,64 @@ export class Launcher {
   /** Makes the control directory of a container that is about to start. */
   static async create(options: LauncherOptions): Promise<Launcher> {
     const dir = options.controlDir;
-    await mkdir(dir, { recursive: true, mode: 0o700 });
-    const slots = Array.from({ length: FIRST_BATCH }, (_, index) => `first${index}`);
-    const names = ["cmd", "alive", ...slots.flatMap(filesOf)];
-    await Promise.all([copyFile(SCRIPT, `${dir}/launcher.sh`), makeFifos(names.map((name) => `${dir}/${name}`))]);
+    await mkdir(dir, { recursive: true, mode: 0o755 });
+    await copyFile(LAUNCHER_SCRIPT, `${dir}/launcher.sh`);
+    for (const name of ["cmd", "alive"]) makeFifo(`${dir}/${name}`);
+    return new Launcher(options);
+  }
+
+  /** Takes over the control directory of a container that runs. */
+  static async adopt(options: LauncherOptions): Promise<Launcher> {
     const launcher = new Launcher(options);
-    launcher.#pool.push(...slots);
+    launcher.#ready.resolve();
     return launcher;
   }
 
-  /** Takes over the control directory of a container that runs; with the processes that run there, by slot. */
-  static async adopt(
-    options: LauncherOptions,
-  ): Promise<{ launcher: Launcher; processes: Map<string, LaunchedProcess> }> {
-    const launcher = new Launcher(options);
-    launcher.#ready.resolve();
-    const names = await readdir(options.controlDir);
-    const used = new Set(names.filter((name) => name.endsWith(".spec")).map((name) => name.slice(0, -".spec".length)));
-    const parts = new Set<string>(SLOT_PARTS);
-    for (const name of names) {
-      const [slot, part] = name.split(".") as [string, string | undefined];
-      if (part !== undefined && parts.has(part) && !used.has(slot)) await unlink(`${options.controlDir}/${name}`);
-    }
-    for (const slot of used) launcher.#open(slot).adopted();
-    return { launcher, processes: new Map(launcher.#processes) };
+  /** The slots that an earlier run of this daemon started and did not finish with; what it left half made is removed. */
+  async leftSlots(): Promise<string[]> {
+    const { controlDir } = this.#options;
+    const names = (await readdir(controlDir)).map((name) => name.split(".") as [string, string | undefined]);
+    const started = new Set(names.filter(([, part]) => part === "spec").map(([slot]) => slot));
+    const halfMade = names.filter(([slot, part]) => part !== undefined && part !== "sh" && !started.has(slot));
+    await Promise.all(halfMade.map((name) => rm(`${controlDir}/${name.join(".")}`, { force: true })));
+    return [...started];
   }
 
-  /** Starts a process; `slot` names it for a later `adopt` (letters and digits). Throws `exec_failed` when nothing starts. */
-  async spawn(spec: ProcessSpec, slot?: string): Promise<LaunchedProcess> {
-    const script = specScript(spec);
-    if (slot === undefined) slot = await this.#takeSlot();
-    else await makeFifos(filesOf(slot).map((name) => `${this.#dir}/${name}`));
+  /** The process of a left slot. */
+  adoptSlot(slot: string, pid?: number): LaunchedProcess {
+    const base = `${this.#options.controlDir}/${slot}`;
+    const process = this.#open(slot, { base, parts: partsAt(base), signalGroup: this.#options.signalGroup });
+    process.adopted(pid);
+    return process;
+  }
+
+  /** Ends what is left in a slot that nobody wants any more. */
+  dropSlot(slot: string): void {
+    const process = this.adoptSlot(slot);
+    for (const output of [process.stdout, process.stderr])
+      output
+        .stream()
+        .on("error", () => {})
+        .resume();
+    process.stdin.end();
+    void process.exited.then(() => process.release());
+  }
+
+  /** Starts a process in a slot, named by letters and digits. Throws `exec_failed` when nothing starts. */
+  async spawn(spec: LaunchSpec, slot = `${this.#epoch}x${this.#count++}`): Promise<LaunchedProcess> {
     if (this.#closed) throw new Error("The container has ended.");
-    const path = `${this.#dir}/${slot}`;
-    // Nobody looks before the line on `cmd` has come; a write this small costs less than a trip to another thread.
+    const { controlDir, insideDir, signalGroup, isReadByOthers } = this.#options;
+    const base = `${controlDir}/${slot}`;
+    const parts = partsFor(spec, spec.terminal !== undefined);
+    const streams = spec.terminal ? { tty: spec.terminal.path } : streamsOf(`${insideDir}/${slot}`, parts);
     let process: LaunchedProcess;
     try {
-      writeFileSync(`${path}.spec`, script, { mode: 0o600 });
-      process = this.#open(slot);
+      makeSlot(base, parts);
+      // Nobody looks before the line on `cmd` has come; a write this small costs less than a trip to another thread.
+      writeFileSync(`${base}.spec`, specScript(spec, streams), { mode: isReadByOthers ? 0o644 : 0o600 });
+      process = this.#open(slot, { base, parts, signalGroup, terminal: spec.terminal?.terminal });
     } catch (error) {
-      removeSlot(path);
+      removeSlot(base, parts);
       throw error;
     }
     // The first newline ends whatever the sandbox itself has written there.
@@ -112,14 +144,13 @@ export class Launcher {
     return process;
   }
 
-  /** Lets go of everything; processes that have not ended count as killed. Idempotent. */
+  /** Lets go of everything; processes that have not ended went with the container. Idempotent. */
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    this.#commands.keepAlive.close();
-    this.#commands.socket.destroy();
-    this.#alive.keepAlive.close();
-    this.#alive.socket.destroy();
+    this.#commands.close();
+    this.#aliveFifo.close();
+    this.#alive.destroy();
     for (const process of this.#processes.values()) process.gone();
     this.#gone.resolve();
   }
@@ -134,34 +165,10 @@ export class Launcher {
     }
   }
 
-  #open(slot: string): LaunchedProcess {
-    const process = new LaunchedProcess(`${this.#dir}/${slot}`, this.#signalGroup);
+  #open(slot: string, inUse: ConstructorParameters<typeof LaunchedProcess>[0]): LaunchedProcess {
+    const process = new LaunchedProcess(inUse);
     this.#processes.set(slot, process);
     void process.exited.then(() => this.#processes.delete(slot));
     return process;
   }
-
-  async #takeSlot(): Promise<string> {
-    for (;;) {
-      const slot = this.#pool.pop();
-      if (this.#pool.length < LOW_WATER) this.#fill();
-      if (slot !== undefined) return slot;
-      await this.#filling;
-    }
-  }
-
-  #fill(): void {
-    this.#filling ??= (async () => {
-      const slots = Array.from({ length: BATCH }, () => `${this.#epoch}x${this.#count++}`);
-      await makeFifos(slots.flatMap(filesOf).map((name) => `${this.#dir}/${name}`));
-      this.#pool.push(...slots);
-    })().finally(() => {
-      this.#filling = undefined;
-    });
-    this.#filling.catch(() => {});
-  }
-}
-
-function filesOf(slot: string): string[] {
-  return SLOT_PARTS.map((part) => `${slot}.${part}`);
 }

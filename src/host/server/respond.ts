@@ -57,22 +57,24 @@ export function sendError(response: ServerResponse, error: unknown): void {
   response.writeHead(status, status === 401 ? { ...headers, connection: "close" } : headers).end(body);
 }
 
-/** Sends the chunks at the pace of the client. Rejects when the client leaves. */
+/** Sends the chunks at the pace of the client: the next one is asked for when the last has left. Ends early when the client leaves. */
 export async function sendChunks(response: ServerResponse, next: () => Promise<Buffer | undefined>): Promise<void> {
   for (let chunk = await next(); chunk !== undefined; chunk = await next()) {
     if (response.destroyed) return;
-    if (!response.write(chunk)) await drained(response);
+    await written(response, chunk);
   }
   response.end();
 }
 
-function drained(response: ServerResponse): Promise<void> {
+/** Done when the machine has the bytes, and their memory may be used again; or when nobody waits for them any more. */
+function written(response: ServerResponse, chunk: Buffer): Promise<void> {
   return new Promise((resolve) => {
     const done = () => {
-      response.off("drain", done).off("close", done);
+      response.off("close", done);
       resolve();
     };
-    response.on("drain", done).on("close", done);
+    response.on("close", done);
+    response.write(chunk, done);
     if (response.destroyed) done();
   });
 }

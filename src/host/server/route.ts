@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { HostInfo } from "../../contract/host-protocol.ts";
+import type { Attachments } from "../attachments.ts";
 import type { Containers } from "../containers.ts";
 import type { Runtime } from "../runtime.ts";
 
@@ -8,6 +9,7 @@ export interface HostContext {
   readonly info: HostInfo;
   readonly runtime: Runtime;
   readonly containers: Containers;
+  readonly attachments: Attachments;
 }
 
 /** One verified call. */

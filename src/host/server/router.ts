@@ -11,7 +11,17 @@ import {
   takeSnapshot,
 } from "./container-routes.ts";
 import { getFile, putFile } from "./file-routes.ts";
-import { exec, getProcess, listProcesses, readOutput, signalProcess } from "./process-routes.ts";
+import {
+  attachProcess,
+  exec,
+  getProcess,
+  listProcesses,
+  readEvents,
+  readOutput,
+  resizeProcess,
+  signalProcess,
+  writeStdin,
+} from "./process-routes.ts";
 import { proxyRequest } from "./proxy-routes.ts";
 import type { Handler } from "./route.ts";
 
@@ -25,6 +35,10 @@ const ROUTES: Record<string, Record<string, Handler>> = {
   [`${SANDBOX}/processes`]: { POST: exec, GET: listProcesses },
   [PROCESS]: { GET: getProcess },
   [`${PROCESS}/signal`]: { POST: signalProcess },
+  [`${PROCESS}/resize`]: { POST: resizeProcess },
+  [`${PROCESS}/stdin`]: { POST: writeStdin },
+  [`${PROCESS}/events`]: { GET: readEvents },
+  [`${PROCESS}/attachments`]: { POST: attachProcess },
   [`${PROCESS}/stdout`]: { GET: readOutput("stdout") },
   [`${PROCESS}/stderr`]: { GET: readOutput("stderr") },
   [`${SANDBOX}/files`]: { GET: getFile, PUT: putFile },

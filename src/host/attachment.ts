@@ -1,0 +1,200 @@
+import type { WebSocket } from "ws";
+import type { z } from "zod";
+import {
+  ACK_WINDOW_BYTES,
+  AckSchema,
+  CHANNEL,
+  channelMessage,
+  CLOSE,
+  ResizeMessageSchema,
+  SILENT_LIMIT_BYTES,
+  START,
+  statusOfEnd,
+  STDIN_BACKLOG_BYTES,
+  type AttachSpec,
+  type HostClose,
+} from "../contract/attach.ts";
+import { hasCode } from "../contract/errors.ts";
+import { formatCursor, type Cursor } from "../contract/events.ts";
+import { OUTPUT_STREAMS } from "../contract/process.ts";
+import { exitEvent, MergedOutput } from "./process-events.ts";
+import type { HostProcess } from "./process.ts";
+
+/** Of one message to the client. */
+const MESSAGE_BYTES = 64 * 1024;
+/** What all sockets of a sandbox may have been sent without a sign of their clients: its object keeps it in memory. */
+const SHARE_BYTES = 2 * SILENT_LIMIT_BYTES;
+
+/** What the clients of one sandbox together have not shown to have taken. */
+export interface OutputShare {
+  unacknowledged: number;
+}
+
+/** A client attached to a process, as this host sees it: through the socket that it has opened to the sandbox's object. */
+export class Attachment {
+  readonly #socket: WebSocket;
+  readonly #process: HostProcess;
+  readonly #spec: AttachSpec;
+  readonly #share: OutputShare;
+  /** Offsets behind what was sent, and what was acknowledged. */
+  readonly #sent: Cursor;
+  readonly #acked: Cursor;
+  #output: MergedOutput | undefined;
+  /** Sent since the client was last heard of; with acks: since what it last acknowledged. */
+  #unacknowledged = 0;
+  #wake: (() => void) | undefined;
+  #stdinBacklog = 0;
+  #isOver = false;
+
+  constructor(socket: WebSocket, process: HostProcess, spec: AttachSpec, share: OutputShare) {
+    this.#socket = socket;
+    this.#process = process;
+    this.#spec = spec;
+    this.#share = share;
+    this.#sent = { stdout: spec.stdout_offset, stderr: spec.stderr_offset };
+    this.#acked = { ...this.#sent };
+  }
+
+  listen(): void {
+    this.#socket.on("message", (data, isBinary) => {
+      const message = data as Buffer;
+      if (isBinary) this.#receive(message);
+      else if (message.toString() === START) void this.#send();
+    });
+    this.#socket.once("close", () => this.#end(true));
+  }
+
+  /** Sends the output from the offsets, then how the process ended. */
+  async #send(): Promise<void> {
+    try {
+      this.#output = new MergedOutput(this.#process, this.#sent);
+      for (let chunk = await this.#output.next(); chunk; chunk = await this.#output.next()) {
+        for (let at = 0; at < chunk.bytes.length; at += MESSAGE_BYTES) {
+          const part = chunk.bytes.subarray(at, at + MESSAGE_BYTES);
+          if (!(await this.#maySend(part.length))) return;
+          this.#sent[chunk.stream] += part.length;
+          await this.#write(channelMessage(CHANNEL[chunk.stream], part));
+        }
+      }
+      if (this.#isOver) return;
+      await this.#process.ended;
+      await this.#write(channelMessage(CHANNEL.status, JSON.stringify(statusOfEnd(exitEvent(this.#process)))));
+      this.#close(CLOSE.done, "");
+    } catch (error) {
+      if (hasCode(error, "output_expired")) this.#close(CLOSE.outputExpired, "the output is no longer kept");
+      else {
+        console.error("sandbar host: an attached client is cut:", error);
+        this.#socket.terminate();
+      }
+    }
+  }
+
+  /** Waits until so much more may be on its way. False when the socket is over. */
+  async #maySend(bytes: number): Promise<boolean> {
+    if (this.#spec.acks) {
+      while (!this.#isOver && this.#unacknowledged > 0 && this.#unacknowledged + bytes > ACK_WINDOW_BYTES) {
+        await new Promise<void>((resolve) => (this.#wake = resolve));
+      }
+    } else if (this.#unacknowledged + bytes > SILENT_LIMIT_BYTES || this.#share.unacknowledged + bytes > SHARE_BYTES) {
+      this.#close(CLOSE.unacknowledged, `resume at ${formatCursor(this.#sent)}`);
+    }
+    if (this.#isOver) return false;
+    this.#count(bytes);
+    return true;
+  }
+
+  #count(bytes: number): void {
+    this.#unacknowledged += bytes;
+    this.#share.unacknowledged += bytes;
+  }
+
+  /** Done when the message has left this machine: a slow way to the object is waited for here. */
+  #write(message: Uint8Array): Promise<void> {
+    return new Promise((resolve) => this.#socket.send(message, { binary: true }, () => resolve()));
+  }
+
+  #receive(message: Buffer): void {
+    if (!this.#spec.acks) this.#count(-this.#unacknowledged);
+    const payload = message.subarray(1);
+    switch (message[0]) {
+      case CHANNEL.stdin:
+        return this.#giveInput(payload);
+      case CHANNEL.resize:
+        return this.#resize(payload);
+      case CHANNEL.ack:
+        return this.#acknowledge(payload);
+      case CHANNEL.close:
+        if (payload[0] === CHANNEL.stdin) void this.#process.input?.write(none(), { eof: true }).catch(() => {});
+        return;
+      // What else there may be in a later version of the protocol means nothing here.
+    }
+  }
+
+  /** One after the other; a process that does not read lets them wait, up to a bound. */
+  #giveInput(bytes: Buffer): void {
+    const { input } = this.#process;
+    if (!input || bytes.length === 0) return;
+    this.#stdinBacklog += bytes.length;
+    if (this.#stdinBacklog > STDIN_BACKLOG_BYTES)
+      return this.#close(CLOSE.stdinBacklog, "the process does not read its input");
+    // Nobody reads the input of a process that has ended, or has closed it: as with a pipe, that is no news to who types.
+    void input
+      .write(only(bytes), { eof: false })
+      .catch(() => undefined)
+      .then((state) => {
+        this.#stdinBacklog -= bytes.length;
+        if (state && this.#spec.acks && !this.#isOver) {
+          void this.#write(channelMessage(CHANNEL.ack, JSON.stringify({ stdin: state.offset })));
+        }
+      });
+  }
+
+  #resize(payload: Buffer): void {
+    const size = parse(payload, ResizeMessageSchema);
+    if (size) void this.#process.spawned?.resize?.({ rows: size.Height, cols: size.Width }).catch(() => {});
+  }
+
+  #acknowledge(payload: Buffer): void {
+    const ack = parse(payload, AckSchema);
+    if (!ack) return;
+    let freed = 0;
+    for (const stream of OUTPUT_STREAMS) {
+      const offset = Math.min(ack[stream] ?? 0, this.#sent[stream]);
+      if (offset <= this.#acked[stream]) continue;
+      freed += offset - this.#acked[stream];
+      this.#acked[stream] = offset;
+    }
+    this.#count(-Math.min(freed, this.#unacknowledged));
+    this.#wake?.();
+  }
+
+  /** Has the client's socket closed. */
+  #close(code: number, reason: string): void {
+    if (this.#isOver) return;
+    const close: HostClose = { close: { code, reason } };
+    this.#socket.send(JSON.stringify(close), () => this.#socket.close(1000));
+    this.#end(code !== CLOSE.done);
+  }
+
+  #end(isCut: boolean): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    this.#share.unacknowledged -= this.#unacknowledged;
+    this.#output?.close(isCut);
+    this.#wake?.();
+  }
+}
+
+function parse<Schema extends z.ZodType>(payload: Buffer, schema: Schema): z.output<Schema> | undefined {
+  try {
+    return schema.safeParse(JSON.parse(payload.toString())).data;
+  } catch {
+    return undefined;
+  }
+}
+
+async function* only(bytes: Buffer): AsyncIterable<Buffer> {
+  yield bytes;
+}
+
+async function* none(): AsyncIterable<Buffer> {}

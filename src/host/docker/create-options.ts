@@ -1,0 +1,65 @@
+import type { StartSpec } from "../../contract/host-protocol.ts";
+import type { ContainerCreateOptions } from "./engine.ts";
+import { hardenedHostConfig } from "./hardening.ts";
+import { LABELS } from "./labels.ts";
+import { BUSYBOX, CONTROL_MOUNT, LAUNCHER_COMMAND, TOOLS_MOUNT } from "./tools.ts";
+
+const IDLE_SECONDS = "2147483647";
+
+/** How a container is to be made. */
+export interface Plan {
+  name: string;
+  spec: StartSpec;
+  /** Of the image, as the engine names it. */
+  reference: string;
+  hostId: string;
+  network: string;
+  limitFiles: boolean;
+  /** Where the tools lie, where the engine can see them. */
+  tools: string | undefined;
+  /** The control directory of the launcher that is to be its first process. */
+  controlDir: string | undefined;
+}
+
+/** What the container's first process is, the init apart. */
+export function firstProcess({ spec, tools, controlDir }: Pick<Plan, "spec" | "tools" | "controlDir">): string[] {
+  if (controlDir !== undefined) return LAUNCHER_COMMAND;
+  return spec.entrypoint ?? (tools ? [BUSYBOX, "sleep", IDLE_SECONDS] : ["sleep", "infinity"]);
+}
+
+export function createOptions(plan: Plan): ContainerCreateOptions {
+  const { spec, tools, controlDir } = plan;
+  const ports = spec.raw_ports.map((port) => `${port}/tcp`);
+  const mounts = { [TOOLS_MOUNT]: tools, [CONTROL_MOUNT]: controlDir };
+  return {
+    name: plan.name,
+    Image: plan.reference,
+    // All of it as the entrypoint: the image's own ENTRYPOINT and CMD have no say.
+    Entrypoint: firstProcess(plan),
+    Cmd: [],
+    Healthcheck: { Test: ["NONE"] },
+    Env: Object.entries(spec.env).map(([name, value]) => `${name}=${value}`),
+    ...(spec.workdir ? { WorkingDir: spec.workdir } : {}),
+    Labels: {
+      [LABELS.host]: plan.hostId,
+      [LABELS.sandbox]: spec.sandbox_id,
+      [LABELS.environment]: spec.environment,
+      [LABELS.generation]: String(spec.generation),
+      [LABELS.deadline]: String(spec.deadline_at),
+      ...(controlDir !== undefined && { [LABELS.launcher]: "true" }),
+      ...(spec.entrypoint && { [LABELS.entrypoint]: "true" }),
+    },
+    ExposedPorts: Object.fromEntries(ports.map((port) => [port, {}])),
+    HostConfig: {
+      ...hardenedHostConfig(spec, { limitFiles: plan.limitFiles }),
+      // Reaps what the entrypoint leaves and passes signals on. A launcher reaps by itself.
+      Init: controlDir === undefined,
+      NetworkMode: plan.network,
+      // An empty number lets the engine choose a free one.
+      PortBindings: Object.fromEntries(ports.map((port) => [port, [{ HostPort: "" }]])),
+      Mounts: Object.entries(mounts).flatMap(([Target, Source]) =>
+        Source === undefined ? [] : [{ Type: "bind" as const, Source, Target, ReadOnly: true }],
+      ),
+    },
+  };
+}

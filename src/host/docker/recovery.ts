@@ -1,0 +1,44 @@
+import { existsSync } from "node:fs";
+import { AttachedMain } from "./attached-main.ts";
+import { ContainerLauncher } from "./container-launcher.ts";
+import { DockerContainer } from "./container.ts";
+import type { ContainerInspectInfo, Engine } from "./engine.ts";
+import { type Folders, hasStarted, type LauncherFolders } from "./folders.ts";
+import { LABELS } from "./labels.ts";
+import { removeContainer } from "./removal.ts";
+
+interface Parts {
+  engine: Engine;
+  folders: Folders;
+  isRemapped: boolean;
+}
+
+/** A container that an earlier daemon left; undefined for one whose start was cut off, which is removed: it will be asked for again. */
+export async function recoverContainer(parts: Parts, id: string): Promise<DockerContainer | undefined> {
+  const { engine } = parts;
+  const info = await engine.inspect(id).catch(() => undefined);
+  if (!info) return undefined;
+  const { [LABELS.sandbox]: sandboxId, [LABELS.generation]: generation } = info.Config.Labels;
+  const folders = info.Config.Labels[LABELS.launcher] ? parts.folders.of(`${sandboxId}-${generation}`) : undefined;
+  const isUnstarted = info.State.Status === "created" || info.State.Status === "configured";
+  if (isUnstarted || (folders && !hasStarted(folders))) {
+    await removeContainer(engine, id);
+    return undefined;
+  }
+  if (!folders) return new DockerContainer({ engine, info, attached: await attachAnew(engine, info) });
+  const launcher = await adoptLauncher(info, folders, parts.isRemapped);
+  const container = new DockerContainer({ engine, info, folders, launcher });
+  container.recoverMain();
+  return container;
+}
+
+async function adoptLauncher(info: ContainerInspectInfo, folders: LauncherFolders, isRemapped: boolean) {
+  if (!info.State.Running || !existsSync(folders.controlDir)) return undefined;
+  return ContainerLauncher.adopt(folders, { user: info.Config.User, isRemapped });
+}
+
+async function attachAnew(engine: Engine, info: ContainerInspectInfo): Promise<AttachedMain | undefined> {
+  if (!info.Config.Labels[LABELS.entrypoint]) return undefined;
+  const connection = info.State.Running ? await engine.attach(info.Id).catch(() => undefined) : undefined;
+  return new AttachedMain(engine, info.Id, connection);
+}

@@ -1,0 +1,163 @@
+import type { StartSpec } from "../../contract/host-protocol.ts";
+import { unsupported } from "../../contract/errors.ts";
+import { StartFailure } from "../runtime.ts";
+import { withTimeLimit } from "../time-limit.ts";
+import { AttachedMain } from "./attached-main.ts";
+import { ContainerLauncher } from "./container-launcher.ts";
+import { DockerContainer } from "./container.ts";
+import { createOptions, firstProcess, type Plan } from "./create-options.ts";
+import { type Engine, EngineError, type ImageInspectInfo } from "./engine.ts";
+import { type Folders, markStarted } from "./folders.ts";
+import { requireImage } from "./images.ts";
+import { requireProgram } from "./program.ts";
+import type { Reach } from "./reach.ts";
+import { removeContainer } from "./removal.ts";
+import { asStartFailure } from "./start-reason.ts";
+import { BUSYBOX } from "./tools.ts";
+
+/** How long the first launcher of all may take to say a word, before it counts as unable to. */
+const FIRST_WORD_MS = 5_000;
+const WORD_MS = 30_000;
+const MAX_ATTEMPTS = 5;
+
+export interface StarterParts {
+  engine: Engine;
+  hostId: string;
+  network: string;
+  folders: Folders;
+  reach: Reach;
+  /** Whether the container's users are others on this machine. */
+  isRemapped: boolean;
+}
+
+/** Starts containers, in the way that this engine can. */
+export class Starter {
+  readonly parts: StarterParts;
+
+  constructor(parts: StarterParts) {
+    this.parts = parts;
+  }
+
+  /** Throws {@link StartFailure}, and leaves nothing behind whenever it throws. */
+  async start(spec: StartSpec): Promise<DockerContainer> {
+    const { engine, reach } = this.parts;
+    try {
+      const image = await requireImage(engine, spec.image);
+      for (let attempt = 1; ; attempt++) {
+        const plan = this.#plan(spec, image.reference);
+        try {
+          const started = await (plan.controlDir ? this.#launch(plan, image.info) : this.#run(plan, image.info));
+          if (started) return started;
+        } catch (error) {
+          const isOver = attempt === MAX_ATTEMPTS || !(error instanceof EngineError) || !reach.learn(error, plan);
+          if (isOver) throw error;
+        }
+      }
+    } catch (error) {
+      throw asStartFailure(error);
+    }
+  }
+
+  /** With a launcher as the first process; undefined when that has turned out not to work here. */
+  async #launch(plan: Plan, image: ImageInspectInfo): Promise<DockerContainer | undefined> {
+    const { engine, reach, isRemapped } = this.parts;
+    const { spec } = plan;
+    const folders = this.parts.folders.of(folderName(spec));
+    const launcher = await ContainerLauncher.create(folders, { user: image.Config.User, isRemapped });
+    let container: DockerContainer | undefined;
+    try {
+      await this.#create(plan);
+      await engine.start(plan.name);
+      container = new DockerContainer({ engine, info: await engine.inspect(plan.name), folders, launcher });
+      if (await this.#isReady(launcher, container)) {
+        reach.launcherWorks();
+        if (spec.entrypoint) await container.enter(spec.entrypoint, spec.pty);
+        await markStarted(folders);
+        return container;
+      }
+      if (reach.isLauncherProven) throw new StartFailure("The sandbox's launcher does not start.");
+      reach.giveUpLauncher("a container does not share FIFOs with this machine");
+      await this.#discard(plan.name, launcher, container);
+      return undefined;
+    } catch (error) {
+      await this.#discard(plan.name, launcher, container);
+      throw error;
+    }
+  }
+
+  /** The engine runs the entrypoint, or something that idles. */
+  async #run(plan: Plan, image: ImageInspectInfo): Promise<DockerContainer> {
+    const { engine } = this.parts;
+    const { name, spec } = plan;
+    if (spec.pty) throw unsupported("pty", "this host cannot give an entrypoint a terminal");
+    try {
+      await this.#create(plan);
+      await this.#requireProgram(plan, image);
+      // Before the start, so that no byte is missed.
+      const connection = spec.entrypoint && (await engine.attach(name));
+      await engine.start(name);
+      const info = await engine.inspect(name);
+      const attached = connection && new AttachedMain(engine, info.Id, connection);
+      return new DockerContainer({ engine, info, attached });
+    } catch (error) {
+      await this.#discard(name);
+      throw error;
+    }
+  }
+
+  async #isReady(launcher: ContainerLauncher, container: DockerContainer): Promise<boolean> {
+    const limitMs = this.parts.reach.isLauncherProven ? WORD_MS : FIRST_WORD_MS;
+    const word = Promise.race([launcher.ready.then(() => true), container.exited.then(() => false)]);
+    return withTimeLimit(word, limitMs, () => new Error("late")).catch(() => false);
+  }
+
+  /** Creates the container, over what an earlier attempt left. */
+  async #create(plan: Plan): Promise<void> {
+    const { engine } = this.parts;
+    for (let attempt = 1; ; attempt++) {
+      try {
+        await engine.create(createOptions(plan));
+        return;
+      } catch (error) {
+        // Podman says 500 of a name that is taken.
+        const isTaken =
+          error instanceof EngineError && (error.status === 409 || /name .* already in use/.test(error.message));
+        if (!isTaken || attempt > 3) throw error;
+        await removeContainer(engine, plan.name);
+      }
+    }
+  }
+
+  async #requireProgram(plan: Plan, image: ImageInspectInfo): Promise<void> {
+    const { engine } = this.parts;
+    const { spec } = plan;
+    const [program = ""] = firstProcess(plan);
+    if (program === BUSYBOX) return;
+    const env = [...(image.Config.Env ?? []), ...(createOptions(plan).Env ?? [])];
+    try {
+      await requireProgram(engine, plan.name, program, { env, workdir: spec.workdir ?? image.Config.WorkingDir });
+    } catch (error) {
+      if (spec.entrypoint || !(error instanceof StartFailure)) throw error;
+      const advice =
+        "this image has no `sleep` to idle with: install a static busybox on the host (busybox-static) or give an entrypoint";
+      throw new StartFailure(advice, { cause: error });
+    }
+  }
+
+  async #discard(name: string, launcher?: ContainerLauncher, container?: DockerContainer): Promise<void> {
+    await (container?.stop() ?? removeContainer(this.parts.engine, name)).catch(() => undefined);
+    await launcher?.remove();
+  }
+
+  #plan(spec: StartSpec, reference: string): Plan {
+    const { hostId, network, reach, folders } = this.parts;
+    const { limitFiles, tools } = reach;
+    const controlDir = reach.hasLauncher ? folders.of(folderName(spec)).controlDir : undefined;
+    const name = `sandbar-${folderName(spec)}`;
+    return { name, spec, reference, hostId, network, limitFiles, tools, controlDir };
+  }
+}
+
+function folderName({ sandbox_id, generation }: StartSpec): string {
+  return `${sandbox_id}-${generation}`;
+}

@@ -1,0 +1,120 @@
+import koffi from "koffi";
+
+/**
+ * The calls of the C library that Node has none for. Each answers what C does, with the error number beside it where it
+ * failed. For Linux.
+ */
+const library = koffi.load(null);
+
+export interface Result {
+  value: number;
+  /** Of the `errno` table; 0 where the call went well. */
+  errno: number;
+}
+
+export const EAGAIN = 11;
+export const EINTR = 4;
+export const ENOSPC = 28;
+export const EDQUOT = 122;
+
+const EPOLLIN = 0x001;
+const EPOLL_CTL_ADD = 1;
+const EPOLL_CTL_DEL = 2;
+const EPOLL_CLOEXEC = 0o2000000;
+const SPLICE_F_MOVE = 1;
+const SPLICE_F_NONBLOCK = 2;
+const F_SETPIPE_SZ = 1031;
+/** `struct epoll_event` is packed on x86-64 only. */
+const EVENT_BYTES = process.arch === "x64" ? 12 : 16;
+const EVENT_DATA_AT = EVENT_BYTES - 8;
+
+/** Looked up at its first use: not every machine that runs the rest of this daemon has all of them. */
+function call(prototype: string): (...args: unknown[]) => number | bigint {
+  let found: ReturnType<typeof library.func> | undefined;
+  return (...args) => (found ??= library.func(prototype))(...args) as number | bigint;
+}
+
+const calls = {
+  mkfifo: call("int mkfifo(str path, uint mode)"),
+  splice: call("int64 splice(int from, void *fromOffset, int to, _Inout_ int64 *toOffset, size_t length, uint flags)"),
+  spliceUnplaced: call("int64 splice(int from, void *fromOffset, int to, void *toOffset, size_t length, uint flags)"),
+  epollCreate: call("int epoll_create1(int flags)"),
+  epollControl: call("int epoll_ctl(int epoll, int operation, int fd, void *event)"),
+  epollWait: call("int epoll_wait(int epoll, _Out_ void *events, int limit, int timeout)"),
+  fcntl: call("int fcntl(int fd, int command, int argument)"),
+  ioctl: call("int ioctl(int fd, ulong request, _Inout_ void *argument)"),
+};
+
+function result(value: number | bigint): Result {
+  const number = Number(value);
+  return { value: number, errno: number < 0 ? koffi.errno() : 0 };
+}
+
+function check(what: string, { value, errno }: Result): number {
+  if (errno !== 0) throw Object.assign(new Error(`${what} failed with error ${errno}`), { errno });
+  return value;
+}
+
+/** Makes a FIFO that everybody may open, whatever the umask of this daemon. */
+export function makeFifo(path: string): void {
+  const umask = process.umask(0);
+  try {
+    check(`mkfifo ${path}`, result(calls.mkfifo(path, 0o666)));
+  } finally {
+    process.umask(umask);
+  }
+}
+
+/** Moves bytes from a pipe into a file at an offset, in one step of the kernel: none is ever in neither or in both. */
+export function spliceToFile(pipe: number, file: number, offset: number, length: number): Result {
+  return result(calls.splice(pipe, null, file, [offset], length, SPLICE_F_MOVE | SPLICE_F_NONBLOCK));
+}
+
+/** Moves bytes from a pipe to where no offset counts, such as /dev/null. */
+export function spliceAway(pipe: number, to: number, length: number): Result {
+  return result(calls.spliceUnplaced(pipe, null, to, null, length, SPLICE_F_MOVE | SPLICE_F_NONBLOCK));
+}
+
+/** Lets a pipe hold more, where the machine allows it. */
+export function growPipe(fd: number, bytes: number): void {
+  calls.fcntl(fd, F_SETPIPE_SZ, bytes);
+}
+
+/** Waits for descriptors to become readable; each is known by a number of the caller's. */
+export class Epoll {
+  readonly #fd = check("epoll_create1", result(calls.epollCreate(EPOLL_CLOEXEC)));
+  readonly #events: Buffer;
+  readonly #limit: number;
+
+  constructor(limit = 64) {
+    this.#limit = limit;
+    this.#events = Buffer.alloc(limit * EVENT_BYTES);
+  }
+
+  add(fd: number, key: number): void {
+    const event = Buffer.alloc(EVENT_BYTES);
+    event.writeUInt32LE(EPOLLIN, 0);
+    event.writeUInt32LE(key, EVENT_DATA_AT);
+    check("epoll_ctl", result(calls.epollControl(this.#fd, EPOLL_CTL_ADD, fd, event)));
+  }
+
+  remove(fd: number): void {
+    calls.epollControl(this.#fd, EPOLL_CTL_DEL, fd, null);
+  }
+
+  /** What has something to read, or nothing more ever; empty when the time is up. */
+  wait(timeoutMs: number): { key: number; hasBytes: boolean }[] {
+    const { value, errno } = result(calls.epollWait(this.#fd, this.#events, this.#limit, timeoutMs));
+    if (errno !== 0 && errno !== EINTR) check("epoll_wait", { value, errno });
+    return Array.from({ length: Math.max(0, value) }, (_, index) => {
+      const at = index * EVENT_BYTES;
+      const hasBytes = (this.#events.readUInt32LE(at) & EPOLLIN) !== 0;
+      return { key: this.#events.readUInt32LE(at + EVENT_DATA_AT), hasBytes };
+    });
+  }
+}
+
+/** An ioctl whose argument is a block of memory, in and out. */
+export function ioctl(fd: number, request: number, argument: Buffer): Result {
+  return result(calls.ioctl(fd, request, argument));
+}

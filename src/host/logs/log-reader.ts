@@ -1,0 +1,100 @@
+import { STALL_MS, type Hold } from "./holds.ts";
+import type { ProcessLog } from "./process-log.ts";
+import { SEGMENT_BYTES, SegmentReader } from "./segments.ts";
+
+const LARGE_READ_BYTES = 256 * 1024;
+/** What is larger is read into memory that the next read uses again. */
+export const SMALL_CHUNK_BYTES = 16 * 1024;
+
+/** What a reader finds: bytes, nothing yet, or nothing any more. */
+export type Taken = { kind: "bytes"; bytes: Buffer } | { kind: "none" } | { kind: "end" };
+
+/** One reader of a log. */
+export class LogReader implements Hold {
+  offset: number;
+  until = 0;
+  readonly #log: ProcessLog;
+  readonly #follow: boolean;
+  readonly #end: number;
+  readonly #segments: SegmentReader;
+  readonly #unsubscribe: () => void;
+  #wake: (() => void) | undefined;
+  #large: Buffer | undefined;
+  #isClosed = false;
+
+  constructor(log: ProcessLog, offset: number, follow: boolean) {
+    this.#log = log;
+    this.offset = offset;
+    this.#follow = follow;
+    this.#end = follow ? Infinity : log.length;
+    this.#segments = new SegmentReader(log.base);
+    this.#unsubscribe = log.onChange(() => this.#wake?.());
+    this.#touch();
+    if (follow) {
+      log.holds.returned(offset);
+      log.holds.add(this);
+    }
+    log.readerMoved();
+  }
+
+  /**
+   * What is there now. Bytes of more than {@link SMALL_CHUNK_BYTES} are good until the next call. Throws `output_expired`
+   * when the bytes left the window.
+   */
+  take(): Taken {
+    if (this.#isClosed || this.offset >= this.#end) return { kind: "end" };
+    this.#touch();
+    this.#log.requireKept(this.offset);
+    const available = Math.min(this.#log.length, this.#end) - this.offset;
+    if (available > 0) return { kind: "bytes", bytes: this.#read(available) };
+    if (this.#log.hasEnded) return { kind: "end" };
+    // Whoever has all there is does not stall.
+    this.until = Infinity;
+    return { kind: "none" };
+  }
+
+  /** Calls once or more often when there may be more to take, or it was closed. Replaces the one before. */
+  onWake(wake: () => void): void {
+    this.#wake = wake;
+  }
+
+  /** The next bytes; undefined at the end or once closed. Otherwise as `take`. */
+  async next(): Promise<Buffer | undefined> {
+    for (;;) {
+      const taken = this.take();
+      if (taken.kind === "bytes") return taken.bytes;
+      if (taken.kind === "end") return undefined;
+      await new Promise<void>((resolve) => this.onWake(resolve));
+    }
+  }
+
+  /** Ends a `next` that waits, too. `isCut`: the reader had not come to its end, and may be back. */
+  close(isCut = false): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#segments.close();
+    this.#unsubscribe();
+    this.#log.holds.delete(this);
+    if (isCut && this.#follow && !this.#log.hasEnded) this.#log.holds.lose(this.offset);
+    this.#log.readerMoved();
+    this.#wake?.();
+  }
+
+  #read(available: number): Buffer {
+    const size = Math.min(available, LARGE_READ_BYTES, SEGMENT_BYTES - (this.offset % SEGMENT_BYTES));
+    const into = size <= SMALL_CHUNK_BYTES ? Buffer.allocUnsafe(size) : this.#memory().subarray(0, size);
+    const bytes = into.subarray(0, this.#segments.read(this.offset, into));
+    this.offset += bytes.length;
+    this.#log.readerMoved();
+    return bytes;
+  }
+
+  #memory(): Buffer {
+    this.#large ??= Buffer.allocUnsafeSlow(LARGE_READ_BYTES);
+    return this.#large;
+  }
+
+  #touch(): void {
+    this.until = Date.now() + STALL_MS;
+  }
+}

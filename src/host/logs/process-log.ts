@@ -1,0 +1,247 @@
+import type { Readable } from "node:stream";
+import { ApiError } from "../../contract/errors.ts";
+import { Holds } from "./holds.ts";
+import type { LogBudget } from "./log-budget.ts";
+import { LogReader } from "./log-reader.ts";
+import type { Pump, PumpedStream } from "./pump.ts";
+import { measure, removeSegment, SEGMENT_BYTES, SegmentReader, segmentOf, SegmentWriter } from "./segments.ts";
+
+export const DEFAULT_WINDOW_BYTES = 16 * 1024 * 1024;
+/**
+ * What may be on its way to a reader, and has to be there again when its connection breaks: two connections, each with up to
+ * ten megabytes in the buffers of its two ends.
+ */
+const IN_FLIGHT_BYTES = 32 * 1024 * 1024;
+/** How often it is looked at whether a process that is held may go on. */
+const HELD_POLL_MS = 250;
+
+export interface LogOptions {
+  /** Path of the segments, without their numbers. */
+  base: string;
+  budget: LogBudget;
+  /** How much is kept at least, and how far a process may run ahead of its readers. */
+  windowBytes?: number | undefined;
+  /** The numbers of the segments that an earlier run of the daemon left. */
+  found?: string[];
+}
+
+/**
+ * The output of a process, one stream of it: the last bytes of it, on disk, addressed by their offset from the very first.
+ * Any number of readers, each at its own offset. The first segment stays beside the window, for answers that carry output
+ * inline.
+ */
+export class ProcessLog {
+  readonly base: string;
+  readonly holds = new Holds();
+  readonly #windowBytes: number;
+  readonly #budget: LogBudget;
+  readonly #writer: SegmentWriter;
+  #length: number;
+  #oldestSegment: number;
+  /** Set where even the last segment has gone. */
+  #isEmptied = false;
+  #hasHead = true;
+  #ended = false;
+  readonly #listeners = new Set<() => void>();
+  #pumped: PumpedStream | undefined;
+  #resume: (() => void) | undefined;
+
+  constructor(options: LogOptions) {
+    this.base = options.base;
+    this.#windowBytes = options.windowBytes ?? DEFAULT_WINDOW_BYTES;
+    this.#budget = options.budget;
+    this.#writer = new SegmentWriter(options.base);
+    const { length, oldestSegment } = measure(options.base, options.found ?? []);
+    this.#length = length;
+    this.#oldestSegment = oldestSegment;
+    this.#budget.add(this);
+  }
+
+  /** Bytes written so far, also those no longer kept. */
+  get length(): number {
+    return this.#length;
+  }
+
+  get oldestOffset(): number {
+    return this.#isEmptied ? this.#length : Math.min(this.#oldestSegment * SEGMENT_BYTES, this.#length);
+  }
+
+  get keptBytes(): number {
+    return this.#length - this.oldestOffset + (this.#hasHead && this.#oldestSegment > 0 ? SEGMENT_BYTES : 0);
+  }
+
+  get hasEnded(): boolean {
+    return this.#ended;
+  }
+
+  /** Whether a slow reader, or a full disk, keeps more from coming. */
+  get isHeld(): boolean {
+    return this.#resume !== undefined;
+  }
+
+  /** Calls at every byte more, and at the end, until the answer is called. */
+  onChange(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** Takes in all of a pipe, whose reading end it takes over; done at its end. */
+  carry(pump: Pump, fd: number): Promise<void> {
+    const done = Promise.withResolvers<void>();
+    const finish = () => {
+      this.end();
+      done.resolve();
+    };
+    this.#pumped = pump.open(fd, this.base, this.#length, {
+      grown: (length) => this.#grow(length),
+      held: (isDiskFull) => {
+        if (isDiskFull) console.error(`sandbar host: the disk is full: ${this.base} waits for room`);
+        this.#hold(() => this.#pumped?.resume());
+        this.readerMoved();
+      },
+      ended: finish,
+    });
+    this.#setLimit();
+    return done.promise;
+  }
+
+  /** Takes in all of a stream; done when it ends or breaks. */
+  consume(source: Readable): Promise<void> {
+    return new Promise((resolve) => {
+      const finish = () => {
+        this.end();
+        resolve();
+      };
+      source.on("data", (chunk: Buffer) => {
+        if (this.#ended) return;
+        this.#writer.write(chunk, this.#length);
+        this.#grow(this.#length + chunk.length);
+        if (this.isHeld || this.#room() > 0) return;
+        source.pause();
+        this.#hold(() => source.resume());
+      });
+      source.once("end", finish).once("close", finish).on("error", finish);
+    });
+  }
+
+  /** Nothing more is kept; what is still written goes nowhere. */
+  end(): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#pumped?.discard();
+    this.#writer.close();
+    this.#letGo();
+    this.#wake();
+  }
+
+  /** Lets go of the oldest bytes, until at most so many are kept; 0 is for a log that has ended. */
+  discard(keepBytes: number): void {
+    if (keepBytes === 0) this.#removeHead();
+    const last = segmentOf(Math.max(0, this.#length - 1));
+    while (this.#oldestSegment < last && this.keptBytes > keepBytes) this.#dropOldest();
+    if (keepBytes > 0 || this.#isEmptied) return;
+    removeSegment(this.base, last);
+    this.#isEmptied = true;
+  }
+
+  /** Ends it and removes all that it kept. */
+  remove(): void {
+    this.end();
+    this.#pumped?.close();
+    this.discard(0);
+    this.#budget.delete(this);
+  }
+
+  /** The first bytes of the stream, and whether there are more. */
+  first(): { bytes: Buffer; isTruncated: boolean } {
+    const size = this.#hasHead ? Math.min(this.#length, SEGMENT_BYTES) : 0;
+    if (size === 0) return { bytes: Buffer.alloc(0), isTruncated: this.#length > 0 };
+    const bytes = Buffer.allocUnsafe(size);
+    const reader = new SegmentReader(this.base);
+    try {
+      return { bytes: bytes.subarray(0, reader.read(0, bytes)), isTruncated: size < this.#length };
+    } finally {
+      reader.close();
+    }
+  }
+
+  /** Throws `output_expired` where the byte at the offset is no longer kept. */
+  requireKept(offset: number): void {
+    const oldest = this.oldestOffset;
+    if (offset >= oldest) return;
+    throw new ApiError("output_expired", {
+      detail: `The output before offset ${oldest} is no longer kept.`,
+      extra: { oldest_offset: oldest },
+    });
+  }
+
+  /** A reader from the offset: to the end with `follow`, else to what is there now. Close it. Throws `output_expired`. */
+  read(offset: number, follow: boolean): LogReader {
+    this.requireKept(offset);
+    return new LogReader(this, offset, follow);
+  }
+
+  /** A reader has come, gone on or gone: the process may, too. */
+  readerMoved(): void {
+    this.#setLimit();
+    if (this.#resume && this.#room() > 0) this.#letGo();
+  }
+
+  #grow(length: number): void {
+    if (this.#ended || length === this.#length) return;
+    const crossed = segmentOf(length) !== segmentOf(this.#length);
+    this.#length = length;
+    if (crossed) this.#trim();
+    this.#wake();
+  }
+
+  /** Drops what lies before the window, and before what a reader may ask for again. */
+  #trim(): void {
+    const waitedFor = this.holds.lowest();
+    const window = this.#length - this.#windowBytes;
+    const keepFrom = waitedFor === undefined ? window : Math.min(window, waitedFor - IN_FLIGHT_BYTES);
+    while ((this.#oldestSegment + 1) * SEGMENT_BYTES <= keepFrom) this.#dropOldest();
+    this.#budget.enforce();
+  }
+
+  #dropOldest(): void {
+    if (this.#oldestSegment !== 0) removeSegment(this.base, this.#oldestSegment);
+    this.#oldestSegment++;
+  }
+
+  #removeHead(): void {
+    if (this.#oldestSegment === 0 && segmentOf(Math.max(0, this.#length - 1)) > 0) this.#oldestSegment = 1;
+    if (this.#oldestSegment > 0 && this.#hasHead) removeSegment(this.base, 0);
+    this.#hasHead = false;
+  }
+
+  /** How far the process may go on now. */
+  #room(): number {
+    const waitedFor = this.holds.lowest();
+    return waitedFor === undefined ? Infinity : waitedFor + this.#windowBytes - this.#length;
+  }
+
+  #setLimit(): void {
+    if (!this.#pumped) return;
+    const waitedFor = this.holds.lowest();
+    this.#pumped.setLimit(waitedFor === undefined ? Number.MAX_SAFE_INTEGER : waitedFor + this.#windowBytes);
+  }
+
+  /** Readers that move let it go, and so does time: those that do not are not waited for. */
+  #hold(resume: () => void): void {
+    const poll = setInterval(() => this.readerMoved(), HELD_POLL_MS);
+    this.#resume = () => {
+      clearInterval(poll);
+      this.#resume = undefined;
+      resume();
+    };
+  }
+
+  #letGo(): void {
+    this.#resume?.();
+  }
+
+  #wake(): void {
+    for (const listener of this.#listeners) listener();
+  }
+}

@@ -1,0 +1,31 @@
+/** How many streams one pump carries at a time. */
+export const MAX_STREAMS = 16_384;
+
+/** What the daemon's thread tells the pump's; a byte on the wake pipe goes with it. */
+export type PumpCommand =
+  /** Takes over the reading end of a pipe: its bytes go to the segments of `base`, from offset `length` on. */
+  | { kind: "open"; key: number; fd: number; base: string; length: number }
+  /** Goes on with a stream that was held. */
+  | { kind: "resume"; key: number }
+  /** Keeps no more of a stream, but reads it on: nobody who still writes there is killed for it. */
+  | { kind: "discard"; key: number }
+  /** Lets go of a stream. */
+  | { kind: "close"; key: number }
+  | { kind: "end" };
+
+/** What the pump tells. Lengths stand in the shared memory and are only said to have changed. */
+export type PumpNews =
+  | { kind: "grown" }
+  /** The pipe is at its end, cannot be read, or was let go of as asked: the last news of a key. */
+  | { kind: "ended"; key: number }
+  /** The stream has reached its limit, or the disk is full; it goes on at `resume`. */
+  | { kind: "held"; key: number; isDiskFull: boolean };
+
+export interface PumpMemory {
+  /** By key: how many bytes the segments of a stream hold. Written by the pump. */
+  lengths: BigInt64Array<SharedArrayBuffer>;
+  /** By key: the length that a stream must not exceed. Written by the daemon's thread. */
+  limits: BigInt64Array<SharedArrayBuffer>;
+  /** 1 while a `grown` is on its way. */
+  notice: Int32Array<SharedArrayBuffer>;
+}

@@ -1,0 +1,126 @@
+import { closeSync, constants, mkdtempSync, openSync, rmSync, writeSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { Worker } from "node:worker_threads";
+import { makeFifo } from "../linux/libc.ts";
+import { MAX_STREAMS, type PumpCommand, type PumpMemory, type PumpNews } from "./pump-protocol.ts";
+
+/** What becomes of a stream that the pump carries. */
+export interface PumpListener {
+  grown(length: number): void;
+  held(isDiskFull: boolean): void;
+  ended(): void;
+}
+
+/** A stream in the care of the pump. */
+export interface PumpedStream {
+  /** Bytes beyond this length stay in the pipe. */
+  setLimit(length: number): void;
+  /** Goes on after `held`. */
+  resume(): void;
+  /** Keeps no more, but reads on to the end. */
+  discard(): void;
+  close(): void;
+}
+
+/** The daemon's side of `pump-thread.ts`. One a daemon; started with the first stream. */
+export class Pump {
+  readonly #listeners = new Map<number, PumpListener>();
+  readonly #lengths = new Map<number, number>();
+  readonly #freeKeys: number[] = [];
+  readonly #memory: PumpMemory = {
+    lengths: new BigInt64Array(new SharedArrayBuffer(8 * MAX_STREAMS)),
+    limits: new BigInt64Array(new SharedArrayBuffer(8 * MAX_STREAMS)),
+    notice: new Int32Array(new SharedArrayBuffer(4)),
+  };
+  #nextKey = 0;
+  #thread: { worker: Worker; wake: number } | undefined;
+
+  /** Takes over the reading end of a pipe; it is closed at its end. `base` and `length`: see `segments.ts`. */
+  open(fd: number, base: string, length: number, listener: PumpListener): PumpedStream {
+    const key = this.#freeKeys.pop() ?? this.#nextKey++;
+    if (key >= MAX_STREAMS) {
+      closeSync(fd);
+      throw new Error(`More than ${MAX_STREAMS} outputs are open on this host.`);
+    }
+    this.#listeners.set(key, listener);
+    this.#lengths.set(key, length);
+    Atomics.store(this.#memory.lengths, key, BigInt(length));
+    Atomics.store(this.#memory.limits, key, BigInt(Number.MAX_SAFE_INTEGER));
+    this.#command({ kind: "open", key, fd, base, length });
+    const command = (kind: "resume" | "discard" | "close") => {
+      if (this.#listeners.get(key) === listener) this.#command({ kind, key });
+    };
+    return {
+      setLimit: (limit) => {
+        if (this.#listeners.get(key) === listener) Atomics.store(this.#memory.limits, key, BigInt(limit));
+      },
+      resume: () => command("resume"),
+      discard: () => command("discard"),
+      close: () => {
+        command("close");
+        // Its key is free once the thread has let go of it, too.
+        if (this.#listeners.get(key) === listener) this.#listeners.delete(key);
+      },
+    };
+  }
+
+  /** Ends the thread; what is in the pipes stays there. */
+  async end(): Promise<void> {
+    if (!this.#thread) return;
+    const { worker, wake } = this.#thread;
+    const exited = new Promise<void>((resolve) => worker.once("exit", () => resolve()));
+    worker.ref();
+    this.#command({ kind: "end" });
+    this.#thread = undefined;
+    await exited;
+    closeSync(wake);
+  }
+
+  #command(command: PumpCommand): void {
+    this.#thread ??= this.#start();
+    this.#thread.worker.postMessage(command);
+    writeSync(this.#thread.wake, "!");
+  }
+
+  #start(): { worker: Worker; wake: number } {
+    const dir = mkdtempSync(`${tmpdir()}/sandbar-wake-`);
+    makeFifo(`${dir}/wake`);
+    const wakeFd = openSync(`${dir}/wake`, constants.O_RDONLY | constants.O_NONBLOCK);
+    const wake = openSync(`${dir}/wake`, constants.O_WRONLY);
+    rmSync(dir, { recursive: true });
+    const worker = new Worker(new URL("./pump-thread.ts", import.meta.url), {
+      workerData: { wakeFd, memory: this.#memory },
+      // It closes what this thread has opened.
+      trackUnmanagedFds: false,
+    });
+    worker.unref();
+    worker.on("message", (news: PumpNews) => this.#hear(news));
+    // Without it no output is kept: the daemon ends, and the next one takes the pipes up where they are.
+    worker.on("error", (error) => {
+      throw error;
+    });
+    return { worker, wake };
+  }
+
+  #hear(news: PumpNews): void {
+    // What was moved before the news is part of it.
+    this.#noteGrowth();
+    if (news.kind === "grown") return;
+    const listener = this.#listeners.get(news.key);
+    if (news.kind === "held") return listener?.held(news.isDiskFull);
+    this.#listeners.delete(news.key);
+    this.#lengths.delete(news.key);
+    this.#freeKeys.push(news.key);
+    listener?.ended();
+  }
+
+  #noteGrowth(): void {
+    Atomics.store(this.#memory.notice, 0, 0);
+    for (const [key, before] of this.#lengths) {
+      const length = Number(Atomics.load(this.#memory.lengths, key));
+      if (length === before) continue;
+      this.#lengths.set(key, length);
+      this.#listeners.get(key)?.grown(length);
+    }
+  }
+}

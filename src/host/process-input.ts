@@ -1,0 +1,92 @@
+import type { Writable } from "node:stream";
+import { ApiError } from "../contract/errors.ts";
+import type { StdinState } from "../contract/process.ts";
+
+/** What is given to the process in one piece: a larger one would be acknowledged late. */
+const PIECE_BYTES = 65_536;
+
+export interface InputOptions {
+  writable: Writable;
+  /** How much the process has been given already. */
+  offset: number;
+  isOpen: boolean;
+  /** Resolves when the process has ended: nobody reads any more. */
+  ended: Promise<unknown>;
+  /** Called after every step that must be known after a restart, before anybody is told of it. */
+  note(state: StdinState): void;
+}
+
+/** The input of a process, counted: what is sent again is not given again. One writer at a time, the others wait. */
+export class ProcessInput {
+  readonly #options: InputOptions;
+  #offset: number;
+  #isOpen: boolean;
+  #hasEnded = false;
+  #turn: Promise<unknown> = Promise.resolve();
+  /** Bytes that were taken from a caller and wait for the process. */
+  #waiting = 0;
+
+  constructor(options: InputOptions) {
+    this.#options = options;
+    this.#offset = options.offset;
+    this.#isOpen = options.isOpen;
+    void options.ended.then(() => (this.#hasEnded = true));
+    options.writable.on("error", () => {});
+  }
+
+  get state(): StdinState {
+    return { offset: this.#offset, closed: !this.#isOpen };
+  }
+
+  get waitingBytes(): number {
+    return this.#waiting;
+  }
+
+  /**
+   * Gives the bytes to the process, from the offset or behind what it has; done when they are taken. Throws `process_ended`,
+   * `stdin_closed` and `stdin_gap`.
+   */
+  write(body: AsyncIterable<Buffer>, options: { offset?: number | undefined; eof: boolean }): Promise<StdinState> {
+    const run = this.#turn.then(() => this.#write(body, options));
+    this.#turn = run.catch(() => {});
+    return run;
+  }
+
+  async #write(body: AsyncIterable<Buffer>, options: { offset?: number | undefined; eof: boolean }) {
+    if (this.#hasEnded) throw new ApiError("process_ended");
+    let at = options.offset ?? this.#offset;
+    if (at > this.#offset) throw gap(this.#offset);
+    for await (const chunk of body) {
+      const fresh = chunk.subarray(Math.min(chunk.length, Math.max(0, this.#offset - at)));
+      at += chunk.length;
+      if (fresh.length > 0) await this.#give(fresh);
+    }
+    if (options.eof && this.#isOpen) {
+      this.#isOpen = false;
+      this.#options.note(this.state);
+      this.#options.writable.end();
+    }
+    return this.state;
+  }
+
+  async #give(bytes: Buffer): Promise<void> {
+    if (!this.#isOpen) throw new ApiError("stdin_closed", { extra: { offset: this.#offset } });
+    for (let at = 0; at < bytes.length; at += PIECE_BYTES) {
+      const piece = bytes.subarray(at, at + PIECE_BYTES);
+      this.#waiting += piece.length;
+      const taken = new Promise<void>((resolve) => this.#options.writable.write(piece, () => resolve()));
+      await Promise.race([taken, this.#options.ended]);
+      this.#waiting -= piece.length;
+      if (this.#hasEnded || this.#options.writable.destroyed) throw new ApiError("process_ended");
+      this.#offset += piece.length;
+      this.#options.note(this.state);
+    }
+  }
+}
+
+function gap(offset: number): ApiError {
+  return new ApiError("stdin_gap", {
+    detail: `The process has been given ${offset} bytes; what is sent begins beyond.`,
+    extra: { offset },
+  });
+}

@@ -1,0 +1,29 @@
+import type { ProcessStatus } from "../contract/host-protocol.ts";
+import type { HostProcess } from "./process.ts";
+
+/** The process once it has ended or the time is up, with its output where time was given; at once without. */
+export async function statusAfter(process: HostProcess, waitMs: number, signal?: AbortSignal): Promise<ProcessStatus> {
+  if (waitMs <= 0) return process.status();
+  if (!process.exit) await untilEnd(process, waitMs, signal);
+  const stdout = process.logs.stdout.first();
+  const stderr = process.logs.stderr.first();
+  return {
+    ...process.status(),
+    output: {
+      stdout: stdout.bytes.toString("base64"),
+      stderr: stderr.bytes.toString("base64"),
+      stdout_truncated: stdout.isTruncated,
+      stderr_truncated: stderr.isTruncated,
+    },
+  };
+}
+
+async function untilEnd(process: HostProcess, waitMs: number, signal?: AbortSignal): Promise<void> {
+  const over = Promise.withResolvers<void>();
+  const giveUp = () => over.resolve();
+  const timer = setTimeout(giveUp, waitMs);
+  signal?.addEventListener("abort", giveUp);
+  await Promise.race([process.ended, over.promise]);
+  signal?.removeEventListener("abort", giveUp);
+  clearTimeout(timer);
+}

@@ -1,0 +1,222 @@
+import type { ExecSpec, ProcessStatus } from "../contract/host-protocol.ts";
+import {
+  signalOfReturncode,
+  type OutputStream,
+  type ProcessFinishReason,
+  type SignalName,
+} from "../contract/process.ts";
+import type { JournaledProcess } from "./journal.ts";
+import { HEADSTART_MS } from "./logs/holds.ts";
+import type { ProcessLog } from "./logs/process-log.ts";
+import type { Pump } from "./logs/pump.ts";
+import { ProcessInput } from "./process-input.ts";
+import type { ProcessOutput, Spawned } from "./runtime.ts";
+import { callAt, settlesWithin, tooSlow, withTimeLimit } from "./time-limit.ts";
+
+export const KILLED_RETURNCODE = 137;
+/** How long a killed process may take to go. */
+const LAST_STEP_MS = 5_000;
+/** How long the last output of an ended process may take, but for the time that a slow reader holds it back. */
+const LAST_OUTPUT_MS = 250;
+const LAST_OUTPUT_STEP_MS = 25;
+
+export type Exit = NonNullable<JournaledProcess["exit"]>;
+
+export interface ProcessParts {
+  id: string;
+  stdout: ProcessLog;
+  stderr: ProcessLog;
+  pump: Pump;
+  /** Keeps what must be known after a restart. */
+  note(line: Omit<JournaledProcess, "id"> & { isStdinClosed?: true }): void;
+  /** How often the kernel has killed in this container for want of memory. */
+  oomKills(): number | undefined;
+}
+
+/** One process of a container: its output, its input, its end. */
+export class HostProcess {
+  readonly id: string;
+  readonly logs: Record<OutputStream, ProcessLog>;
+  readonly #parts: ProcessParts;
+  readonly #ended = Promise.withResolvers<void>();
+  readonly #exited = Promise.withResolvers<void>();
+  readonly #lost = Promise.withResolvers<ProcessFinishReason>();
+  #spawned: Spawned | undefined;
+  #input: ProcessInput | undefined;
+  #exit: Exit | undefined;
+  #hasExited = false;
+  #timedOut = false;
+  #oomKillsBefore = 0;
+  #killAt: number | undefined;
+
+  constructor(parts: ProcessParts) {
+    this.id = parts.id;
+    this.#parts = parts;
+    this.logs = { stdout: parts.stdout, stderr: parts.stderr };
+  }
+
+  /** Resolves when the process has ended and its output is complete. Never rejects. */
+  get ended(): Promise<void> {
+    return this.#ended.promise;
+  }
+
+  /** How it ended; undefined until its output is complete, too. */
+  get exit(): Exit | undefined {
+    return this.#exit;
+  }
+
+  get hasExited(): boolean {
+    return this.#hasExited;
+  }
+
+  /** Undefined where the process was never there, or is no more. */
+  get input(): ProcessInput | undefined {
+    return this.#input;
+  }
+
+  get spawned(): Spawned | undefined {
+    return this.#spawned;
+  }
+
+  /** Keeps the output from its first byte on for readers that are on their way. */
+  awaitReaders(ms = HEADSTART_MS): void {
+    for (const log of Object.values(this.logs)) log.holds.awaitAnyone(log.length, ms);
+  }
+
+  /** Before anything is started: whatever happens to this daemon from here on, the next one knows of it. */
+  announce(spec: Pick<ExecSpec, "open_stdin" | "pty" | "timeout_ms">): void {
+    const isOpen = spec.open_stdin === true || spec.pty !== undefined;
+    if (spec.timeout_ms !== undefined) this.#killAt = Date.now() + spec.timeout_ms;
+    this.#parts.note({
+      ...(this.#killAt !== undefined && { killAt: this.#killAt }),
+      ...(isOpen && { stdinOffset: 0 }),
+    });
+  }
+
+  /** Takes care of a process that has just been started. */
+  begin(spawned: Spawned, spec: Pick<ExecSpec, "stdin" | "open_stdin" | "pty">): void {
+    const isOpen = spec.open_stdin === true || spec.pty !== undefined;
+    if (spawned.handle !== undefined) this.#parts.note({ handle: spawned.handle });
+    this.#take(spawned, 0, isOpen || spec.stdin !== undefined);
+    if (spec.stdin !== undefined) {
+      const bytes = Buffer.from(spec.stdin, "base64");
+      void this.#input!.write(only(bytes), { eof: !isOpen }).catch(() => {});
+    }
+  }
+
+  /** Takes care of a process that an earlier daemon started. */
+  resume(spawned: Spawned, { stdinOffset, killAt }: JournaledProcess): void {
+    this.#killAt = killAt;
+    // Whoever was reading when the daemon ended comes back.
+    for (const log of Object.values(this.logs)) log.holds.awaitAnyone(log.oldestOffset);
+    this.#take(spawned, stdinOffset ?? 0, stdinOffset !== undefined);
+  }
+
+  /** It has ended before this daemon began. */
+  restoreExit(exit: Exit): void {
+    this.#hasExited = true;
+    this.#exit = exit;
+    for (const log of Object.values(this.logs)) log.end();
+    this.#exited.resolve();
+    this.#ended.resolve();
+  }
+
+  async signal(signal: SignalName): Promise<void> {
+    if (this.#hasExited || !this.#spawned) return;
+    await withTimeLimit(this.#spawned.kill(signal), LAST_STEP_MS, tooSlow("The signal"));
+  }
+
+  /** Counts it as ended, whatever the runtime says. */
+  lose(reason: ProcessFinishReason): void {
+    this.#lost.resolve(reason);
+  }
+
+  /** Ends it and lets go of its output. */
+  remove(): void {
+    for (const log of Object.values(this.logs)) log.remove();
+  }
+
+  status(): ProcessStatus {
+    const { stdout, stderr } = this.logs;
+    return {
+      process_id: this.id,
+      returncode: this.#exit?.returncode ?? null,
+      timed_out: this.#exit?.timedOut ?? false,
+      ...(this.#exit && { finish_reason: this.#exit.reason, exited_at: this.#exit.at }),
+      stdout_bytes: stdout.length,
+      stderr_bytes: stderr.length,
+    };
+  }
+
+  #take(spawned: Spawned, offset: number, isOpen: boolean): void {
+    this.#spawned = spawned;
+    this.#oomKillsBefore = this.#parts.oomKills() ?? 0;
+    this.#input = new ProcessInput({
+      writable: spawned.stdin,
+      offset,
+      isOpen,
+      ended: this.#exited.promise,
+      note: ({ offset, closed }) => this.#parts.note(closed ? { isStdinClosed: true } : { stdinOffset: offset }),
+    });
+    if (!isOpen) spawned.stdin.end();
+    void this.#run(spawned);
+  }
+
+  async #run(spawned: Spawned): Promise<void> {
+    const { stdout, stderr } = this.logs;
+    const output = Promise.all([this.#carry(stdout, spawned.stdout), this.#carry(stderr, spawned.stderr)]);
+    const cancel = this.#killAt === undefined ? undefined : callAt(this.#killAt, () => void this.#kill(spawned));
+    const end = await Promise.race([spawned.exited.then((code) => code ?? "sandbox_ended"), this.#lost.promise]);
+    cancel?.();
+    const exit = this.#judge(end);
+    this.#hasExited = true;
+    this.#exited.resolve();
+    // Known for good before the runtime may forget it, and before the last output is waited for.
+    this.#parts.note({ exit });
+    spawned.release();
+    await this.#drain(output);
+    spawned.stdin.destroy();
+    this.#exit = exit;
+    this.#ended.resolve();
+  }
+
+  #carry(log: ProcessLog, output: ProcessOutput): Promise<void> {
+    if (output.descriptor) return log.carry(this.#parts.pump, output.descriptor());
+    return log.consume(output.stream());
+  }
+
+  #judge(end: number | ProcessFinishReason): Exit {
+    const at = Date.now();
+    if (typeof end !== "number") {
+      if (this.#timedOut) end = "timeout";
+      return { returncode: KILLED_RETURNCODE, timedOut: this.#timedOut, reason: end, at };
+    }
+    if (this.#timedOut) return { returncode: KILLED_RETURNCODE, timedOut: true, reason: "timeout", at };
+    const wasOutOfMemory = end === KILLED_RETURNCODE && (this.#parts.oomKills() ?? 0) > this.#oomKillsBefore;
+    const reason = wasOutOfMemory ? "oom" : signalOfReturncode(end) ? "signaled" : "exited";
+    return { returncode: end, timedOut: false, reason, at };
+  }
+
+  /** Ends the process at its timeout, even when the kill does nothing. */
+  async #kill(spawned: Spawned): Promise<void> {
+    this.#timedOut = true;
+    void spawned.kill("SIGKILL").catch(() => {});
+    if (!(await settlesWithin(spawned.exited, LAST_STEP_MS))) this.lose("timeout");
+  }
+
+  /** Waits for the last output. What something in the background writes after that is read on, but not kept: it gets no SIGPIPE. */
+  async #drain(output: Promise<unknown>): Promise<void> {
+    const { stdout, stderr } = this.logs;
+    // In steps: a moment in which this daemon gets to do nothing counts as one.
+    for (let left = LAST_OUTPUT_MS; left > 0;) {
+      if (await settlesWithin(output, LAST_OUTPUT_STEP_MS)) return;
+      if (!stdout.isHeld && !stderr.isHeld) left -= LAST_OUTPUT_STEP_MS;
+    }
+    stdout.end();
+    stderr.end();
+  }
+}
+
+async function* only(bytes: Buffer): AsyncIterable<Buffer> {
+  yield bytes;
+}

@@ -1,0 +1,140 @@
+import { execSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { DockerHost, IMAGE, noEngine } from "./docker-host.ts";
+import { MIB } from "./embedded-host.ts";
+import { SignedHost, text, until } from "./signed-host.ts";
+
+describe.skipIf(noEngine !== undefined)("a hostile sandbox on docker", { timeout: 60_000 }, () => {
+  let docker: DockerHost;
+  let host: SignedHost;
+  let victim: string;
+  let hostile: string;
+
+  beforeAll(async () => {
+    docker = await DockerHost.open();
+    host = await SignedHost.start(docker.runtime, { dataDir: docker.dataDir });
+    victim = await host.sandbox({ image: IMAGE });
+  });
+  afterAll(async () => {
+    await host.daemon.close({ stopContainers: true });
+    expect(docker.left()).toBe("");
+    await docker.close();
+  });
+  beforeEach(async () => {
+    hostile = await host.sandbox({ image: IMAGE, memory: 256 });
+    return () => host.call("DELETE", hostile);
+  });
+
+  /** The fingerprint of all that sandboxes see of this machine, FIFOs by their names. */
+  const outside = () => {
+    const tools = execSync("find tools -type f -exec sha256sum {} +; find tools -printf '%p %m %U\\n'", {
+      cwd: docker.dataDir,
+    });
+    return createHash("sha256").update(tools).digest("hex");
+  };
+
+  /** Does something in the hostile sandbox for a while, and sees how the other one and the daemon fare. */
+  async function othersFareWell(script: string): Promise<void> {
+    const before = { rss: process.memoryUsage().rss, outside: outside() };
+    await host.exec(hostile, ["sh", "-c", script], {}, 0).catch(() => undefined);
+    for (let round = 0; round < 10; round++) {
+      const begin = Date.now();
+      expect(text((await host.exec(victim, ["echo", "well"])).output!.stdout)).toBe("well\n");
+      expect(Date.now() - begin).toBeLessThan(1_500);
+      await new Promise((wake) => setTimeout(wake, 100));
+    }
+    expect(process.memoryUsage().rss - before.rss).toBeLessThan(100 * MIB);
+    expect(outside()).toBe(before.outside);
+  }
+
+  it("can make, replace and remove nothing in the launcher's folders", async () => {
+    const script = `
+      cd /.sandbar
+      for name in * run/*; do
+        rm -rf "$name"; ln -sf /etc/passwd "$name"; mv "$name" x; [ -p "$name" ] || true >>"$name"; chmod 777 "$name"
+      done 2>/tmp/errors
+      mkfifo run/mine 2>>/tmp/errors; head -c 1000000 /dev/zero 2>>/tmp/errors >run/fill
+      mount -o remount,rw /.sandbar/run 2>>/tmp/errors; umount /.sandbar/run 2>>/tmp/errors
+      ls run; grep -c 'Read-only' /tmp/errors`;
+    const before = outside();
+    const { output } = await host.exec(hostile, ["sh", "-c", script]);
+    const lines = text(output!.stdout).trim().split("\n");
+    expect(lines).toContain("cmd");
+    expect(lines).not.toContain("mine");
+    expect(lines).not.toContain("fill");
+    expect(Number(lines.at(-1))).toBeGreaterThan(5);
+    expect(outside()).toBe(before);
+    expect(text((await host.exec(hostile, ["echo", "fine"])).output!.stdout)).toBe("fine\n");
+  });
+
+  it.each(["cmd", "alive"])("that floods `%s` harms only itself", async (fifo) => {
+    await othersFareWell(`yes >/.sandbar/run/${fifo} & yes zz >/.sandbar/run/${fifo} & wait`);
+    expect((await host.call("DELETE", hostile)).status).toBe(204);
+  });
+
+  it("that says it is gone is taken at its word", async () => {
+    await host.exec(hostile, ["sh", "-c", "yes >/.sandbar/run/alive"], {}, 0).catch(() => undefined);
+    await until(async () => (await host.call("GET", hostile)).json.kind === "exited");
+    const command = ["echo", "x"];
+    await expect(host.exec(hostile, command)).rejects.toThrow("sandbox_ended");
+  });
+
+  it("that floods the status or the answers of its processes loses those processes", async () => {
+    const running = await host.exec(hostile, ["sleep", "60"], {}, 0);
+    await othersFareWell(
+      "for st in /.sandbar/run/*.st; do yes >$st & done; for ack in /.sandbar/run/*.ack; do yes >$ack & done; wait",
+    );
+    const status = await host.call("GET", `${hostile}/processes/${running.process_id}?wait_ms=5000`);
+    expect(status.json.returncode).toBe(137);
+  });
+
+  it("that reads commands away cannot make a call hang", async () => {
+    const script = "cat /.sandbar/run/cmd >/dev/null & cat /.sandbar/run/cmd >/dev/null & wait";
+    await host.exec(hostile, ["sh", "-c", script], {}, 0);
+    const begin = Date.now();
+    await Promise.all(
+      Array.from({ length: 10 }, () =>
+        host.exec(hostile, ["true"]).then(
+          ({ returncode }) => expect(returncode).toBe(0),
+          (error: Error) => expect(error.message).toContain("exec_failed"),
+        ),
+      ),
+    );
+    expect(Date.now() - begin).toBeLessThan(15_000);
+  });
+
+  it("that kills all it can see stays usable, and others live", async () => {
+    const other = await host.exec(victim, ["sleep", "60"], {}, 0);
+    await host.exec(hostile, ["sh", "-c", "kill -9 -1"]).catch(() => undefined);
+    await host.exec(hostile, ["sh", "-c", "kill -9 1; kill -STOP 1; echo $?"]);
+    expect(text((await host.exec(hostile, ["echo", "alive"])).output!.stdout)).toBe("alive\n");
+    expect((await host.call("GET", `${victim}/processes/${other.process_id}`)).json.returncode).toBeNull();
+  });
+
+  it("that kills its entrypoint's launcher has ended", async () => {
+    const other = await host.sandbox({ image: IMAGE, entrypoint: ["sleep", "100"] });
+    await host.exec(other, ["sh", "-c", "kill -9 -1"]).catch(() => undefined);
+    await until(async () => (await host.call("GET", other)).json.kind === "exited");
+    expect((await host.call("GET", other)).json.exit).toMatchObject({ returncode: 137 });
+  });
+
+  it("that lies about its processes reaches none outside", async () => {
+    const victims = await host.exec(victim, ["sleep", "60"], {}, 0);
+    const lies = `pid ${process.pid}\\npid 1\\npid 2\\n`;
+    const script = `for st in /.sandbar/run/*.st; do printf '${lies}' >$st; done; sleep 5`;
+    const { process_id } = await host.exec(hostile, ["sh", "-c", script], {}, 0);
+    await new Promise((wake) => setTimeout(wake, 200));
+    const late = await host.exec(hostile, ["sleep", "60"], { timeout_ms: 500 });
+    expect(late.returncode).toBe(137);
+    await host.send("POST", `${hostile}/processes/${process_id}/signal`, { signal: "SIGKILL" });
+    expect(readFileSync(`/proc/${process.pid}/stat`, "utf8")).toContain(String(process.pid));
+    expect((await host.call("GET", `${victim}/processes/${victims.process_id}`)).json.returncode).toBeNull();
+  });
+
+  it("that forks as much as it can harms only itself", async () => {
+    await othersFareWell("bomb() { bomb | bomb & }; bomb; sleep 3");
+    expect((await host.call("DELETE", hostile)).status).toBe(204);
+  });
+});
