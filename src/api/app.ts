@@ -1,20 +1,26 @@
 import { OpenAPIHono } from "@hono/zod-openapi";
+import { invalidRequest } from "../contract/invalid-request.ts";
 import type { ApiEnv, Env } from "./env.ts";
 import { authenticate } from "./authenticate.ts";
 import { docsPage } from "./docs-page.ts";
 import { checkJsonBody } from "./json-body.ts";
 import { openapiDocument } from "./openapi.ts";
-import { invalidRequest, problemResponse } from "./problems.ts";
+import { problemResponse } from "./problems.ts";
 import { requestId } from "./request-id.ts";
 import { matchRoute } from "./route-table.ts";
 import { registerExec } from "./routes/exec.ts";
 import { registerFiles } from "./routes/files.ts";
+import { registerHostAttachment } from "./routes/host-attachment.ts";
 import { registerHostReport } from "./routes/host-report.ts";
 import { registerHosts } from "./routes/hosts.ts";
 import { registerImages } from "./routes/images.ts";
 import { registerKeys } from "./routes/keys.ts";
+import { registerProcessEvents } from "./routes/process-events.ts";
+import { registerProcessInput } from "./routes/process-input.ts";
+import { registerProcessOutput } from "./routes/process-output.ts";
 import { registerProcesses } from "./routes/processes.ts";
 import { registerSandboxes } from "./routes/sandboxes.ts";
+import { registerSockets } from "./routes/sockets.ts";
 import { registerSnapshot } from "./routes/snapshot.ts";
 import { registerTunnels } from "./routes/tunnels.ts";
 import { proxyTunnel, tunnelDomain, tunnelTarget } from "./tunnel.ts";
@@ -40,6 +46,10 @@ export function createApp(): OpenAPIHono<ApiEnv> {
   registerSandboxes(v1);
   registerExec(v1);
   registerProcesses(v1);
+  registerProcessOutput(v1);
+  registerProcessEvents(v1);
+  registerProcessInput(v1);
+  registerSockets(v1);
   registerFiles(v1);
   registerSnapshot(v1);
   registerTunnels(v1);
@@ -47,6 +57,7 @@ export function createApp(): OpenAPIHono<ApiEnv> {
   registerKeys(v1);
   registerHosts(v1);
   registerHostReport(v1);
+  registerHostAttachment(v1);
 
   const app = new OpenAPIHono<ApiEnv>();
   app.use(requestId, matchRoute(v1, BASE_PATH), authenticate, checkJsonBody);

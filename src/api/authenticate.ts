@@ -4,12 +4,13 @@ import { ApiError } from "../contract/errors.ts";
 import { DEFAULT_ENVIRONMENT, SCOPES, type ScopeName } from "../contract/key.ts";
 import { sha256, sha256Hex } from "./digest.ts";
 import type { ApiEnv, Env, Principal } from "./env.ts";
+import { authorizationOf } from "./socket-protocols.ts";
 
 /** Finds out who calls and refuses what the key does not allow. Runs before anything is validated. */
 export const authenticate = createMiddleware<ApiEnv>(async function authenticate(c, next) {
   const { scope } = c.get("route");
   if (scope !== undefined) {
-    const principal = await identify(c.env, c.req.header("authorization"));
+    const principal = await identify(c.env, c.req.header("authorization") ?? authorizationOf(c.req.raw));
     requireScope(principal, scope);
     c.set("principal", principal);
   }

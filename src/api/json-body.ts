@@ -1,10 +1,8 @@
 import { bodyLimit } from "hono/body-limit";
 import { createMiddleware } from "hono/factory";
 import { ApiError } from "../contract/errors.ts";
+import { MAX_JSON_BYTES, refuseProtoKeys } from "../contract/json.ts";
 import type { ApiEnv } from "./env.ts";
-
-/** Largest JSON body. An exec with its inline stdin fits. */
-export const MAX_JSON_BYTES = 2 * 1024 * 1024;
 
 const JSON_TYPE = /^application\/json(\s*;\s*charset="?utf-8"?)?\s*$/i;
 
@@ -38,23 +36,6 @@ export const checkJsonBody = createMiddleware<ApiEnv>(async function checkJsonBo
     await next();
   });
 });
-
-/** `__proto__` is no key that an object built from the body would have: it would vanish unseen. */
-function refuseProtoKeys(text: string): void {
-  if (!text.includes("__proto__") && !text.includes("\\u")) return;
-  const refuse = (key: string, value: unknown) => {
-    if (key === "__proto__") {
-      throw new ApiError("invalid_request", { errors: [{ path: key, message: "is not a name that can be used" }] });
-    }
-    return value;
-  };
-  try {
-    JSON.parse(text, refuse);
-  } catch (error) {
-    // What is no JSON at all is refused where the body is read.
-    if (error instanceof ApiError) throw error;
-  }
-}
 
 /** Clients send a content type with no body behind it: that is no body. */
 function withoutBody(request: Request): Request {

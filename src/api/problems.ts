@@ -1,6 +1,5 @@
 import { HTTPException } from "hono/http-exception";
-import type { z } from "@hono/zod-openapi";
-import { ApiError, asApiError, ERRORS, type FieldError } from "../contract/errors.ts";
+import { ApiError, asApiError, ERRORS } from "../contract/errors.ts";
 import { toProblem } from "../contract/problem.ts";
 
 /** `Retry-After` of 429 and 503 when the error itself names none. */
@@ -43,31 +42,3 @@ function fromPlatform(error: unknown): ApiError | undefined {
   if (retryable) return new ApiError("backend_unavailable", { detail: "The sandbox is being moved.", cause: error });
   return undefined;
 }
-
-interface Issue {
-  code?: string | undefined;
-  path: PropertyKey[];
-  message: string;
-  keys?: string[];
-  errors?: Issue[][];
-}
-
-/** What a schema refused, as the error that a client sees. */
-export function invalidRequest(error: z.core.$ZodError, where: string): ApiError {
-  const errors = (error.issues as Issue[]).flatMap((issue) => fieldErrors(issue, []));
-  return new ApiError("invalid_request", { detail: `The ${where} of the request is not valid.`, errors });
-}
-
-function fieldErrors(issue: Issue, parent: PropertyKey[]): FieldError[] {
-  const path = [...parent, ...issue.path];
-  if (issue.code === "unrecognized_keys") {
-    return (issue.keys ?? []).map((key) => ({ path: dotted([...path, key]), message: "is not a known field" }));
-  }
-  const branches = (issue.errors ?? []).toSorted((a, b) => a.length - b.length);
-  if (issue.code === "invalid_union" && branches[0]?.length) {
-    return branches[0].flatMap((inner) => fieldErrors(inner, path));
-  }
-  return [{ path: dotted(path), message: issue.message }];
-}
-
-const dotted = (path: PropertyKey[]) => path.map(String).join(".");

@@ -1,4 +1,5 @@
 import { ApiError } from "../contract/errors.ts";
+import { withCall } from "../sandbox/call.ts";
 import type { Env } from "./env.ts";
 import { fetchFromSandbox } from "./sandbox-client.ts";
 
@@ -23,9 +24,6 @@ export function tunnelTarget(hostname: string, domain: string): TunnelTarget {
 /** Hands the request on to the sandbox, untouched but for the header that names the port. */
 export async function proxyTunnel(request: Request, env: Env, target: NonNullable<TunnelTarget>): Promise<Response> {
   if (target.kind === "malformed") throw new ApiError("not_found", { detail: "No sandbox has this host name." });
-  const headers = new Headers(request.headers);
-  const ours = [...headers.keys()].filter((name) => name.startsWith("x-sandbar-"));
-  for (const name of ours) headers.delete(name);
-  headers.set("x-sandbar-port", String(target.port));
+  const headers = withCall(request.headers, { kind: "port", port: target.port });
   return fetchFromSandbox(env, target.sandboxId, new Request(request, { headers, redirect: "manual" }));
 }

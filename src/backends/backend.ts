@@ -1,6 +1,8 @@
 import type { SandboxCreate } from "../contract/sandbox.ts";
 import type { Capabilities, ContainerStatus, ExecSpec, ProcessStatus, StartSpec } from "../contract/host-protocol.ts";
-import type { OutputStream, SignalName } from "../contract/process.ts";
+import type { AttachSpec } from "../contract/attach.ts";
+import type { ByteSource } from "../contract/byte-source.ts";
+import type { OutputStream, SignalName, StdinState, TerminalSize } from "../contract/process.ts";
 
 /** What `start` did: made the container, or found it made by the same generation. */
 export type StartOutcome =
@@ -14,6 +16,12 @@ export interface FileContent {
   size: number | undefined;
   /** Bytes `first` to `last`, both included, when a range was asked for and the size is known. */
   range: { first: number; last: number } | undefined;
+}
+
+export interface StdinOptions {
+  /** Where in the whole input the body begins; left out, behind what the process already has. */
+  offset?: number | undefined;
+  eof: boolean;
 }
 
 export interface WriteOptions {
@@ -45,8 +53,25 @@ export interface Backend {
   processes(): Promise<ProcessStatus[]>;
   /** Sends a signal to the process group. Nothing happens when the process has ended. */
   signal(processId: string, signal: SignalName): Promise<void>;
-  /** The bytes of an output stream from `offset`; with `follow` until the stream ends. */
-  output(processId: string, stream: OutputStream, offset: number, follow: boolean): Promise<ReadableStream<Uint8Array>>;
+  /**
+   * The bytes of an output stream from `offset`; with `follow` until the stream ends, else to what there is. An error,
+   * `process_not_found` and `output_expired` among them, comes when the source is opened.
+   */
+  output(processId: string, stream: OutputStream, offset: number, follow: boolean): Promise<ByteSource>;
+  /** Both outputs from these offsets and the end of the process, as the text of an event stream: see `contract/events.ts`. */
+  events(processId: string, from: Record<OutputStream, number>): Promise<ByteSource>;
+  /**
+   * Gives the process input. What lies before the bytes it already has is not written again; a gap is `stdin_gap`, a stdin
+   * that was never open or is closed `stdin_closed`. Answers once the process (or the pipe to it) has taken all. `eof` closes it.
+   */
+  writeStdin(processId: string, body: ReadableStream<Uint8Array>, options: StdinOptions): Promise<StdinState>;
+  /** Throws `not_a_terminal`. */
+  resize(processId: string, size: TerminalSize): Promise<void>;
+  /**
+   * Attaches to the process: the backend opens a socket to the sandbox's object and speaks on it as `contract/attach.ts` has
+   * it. Done once that socket stands. Throws `process_not_found` and `output_expired`.
+   */
+  attach(processId: string, spec: AttachSpec): Promise<void>;
   readFile(path: string, range?: ByteRange): Promise<FileContent>;
   /** Writes the whole file or, when `body` breaks off, leaves it as it was. */
   writeFile(path: string, body: ReadableStream<Uint8Array>, options: WriteOptions): Promise<void>;
@@ -70,6 +95,7 @@ export function unsupportedFields(
   if (!capabilities.cpu_limit) refuse("cpu", "this host cannot limit cpu");
   if (!capabilities.memory_limit) refuse("memory", "this host cannot limit memory");
   if (!capabilities.gpu) refuse("gpu", "this host has no GPU");
+  if (!capabilities.pty) refuse("pty", "this host has no terminals");
   if (!capabilities.raw_tcp && create.unencrypted_ports?.length)
     refuse("unencrypted_ports", "this host publishes no raw TCP ports");
   const image = create.image;

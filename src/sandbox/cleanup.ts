@@ -1,5 +1,6 @@
 import type { Backend } from "../backends/backend.ts";
 import type { Lifecycle } from "./lifecycle.ts";
+import type { ProcessesAtEnd } from "./processes-at-end.ts";
 import type { Timers } from "./timers.ts";
 
 const RETRY_MS = 5000;
@@ -11,13 +12,15 @@ export class Cleanup {
   readonly #lifecycle: Lifecycle;
   readonly #timers: Timers;
   readonly #open: () => Backend;
+  readonly #processes: ProcessesAtEnd;
   readonly #now: () => number;
   #running: Promise<void> | undefined;
 
-  constructor(lifecycle: Lifecycle, timers: Timers, open: () => Backend, now: () => number) {
+  constructor(lifecycle: Lifecycle, timers: Timers, open: () => Backend, processes: ProcessesAtEnd, now: () => number) {
     this.#lifecycle = lifecycle;
     this.#timers = timers;
     this.#open = open;
+    this.#processes = processes;
     this.#now = now;
   }
 
@@ -34,12 +37,15 @@ export class Cleanup {
     const record = this.#lifecycle.record;
     if (!record || record.finishedAt === undefined || record.isCleanedUp) return this.#timers.clear("cleanup");
     const isHopeless = this.#now() > record.finishedAt + GIVE_UP_MS;
+    // Before the stop: a process that ended by itself is told from one that this takes down.
+    await this.#processes.settle();
     try {
       if (record.placement && !isHopeless) await this.#open().stop();
     } catch (error) {
       console.error(`${record.sandboxId} could not be removed from its host yet.`, error);
       return;
     }
+    await this.#processes.recount();
     this.#lifecycle.update({ isCleanedUp: true }, false);
     this.#timers.clear("cleanup");
   }

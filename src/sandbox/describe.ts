@@ -1,8 +1,9 @@
-import type { ContainerProcess } from "../contract/process.ts";
-import { signalOfReturncode } from "../contract/process.ts";
+import type { ExitEvent } from "../contract/events.ts";
+import { signalOfReturncode, type ContainerProcess } from "../contract/process.ts";
 import { DEFAULT_TIMEOUT_S } from "../contract/fields.ts";
 import { isLive, type Sandbox } from "../contract/sandbox.ts";
-import type { ProcessRecord, SandboxRecord } from "./store.ts";
+import type { EndedProcess, ProcessRecord } from "./process-record.ts";
+import type { SandboxRecord } from "./store.ts";
 
 const iso = (ms: number) => new Date(ms).toISOString();
 
@@ -49,8 +50,23 @@ export function describeProcess(sandboxId: string, process: ProcessRecord): Cont
     returncode: last.returncode,
     timed_out: last.timed_out,
     ...(signal !== undefined && { signal }),
+    ...(last.finish_reason !== undefined && { finish_reason: last.finish_reason }),
     command: process.command,
     created_at: iso(process.createdAt),
+    ...(last.exitedAt !== undefined && { exited_at: iso(last.exitedAt) }),
+    stdout_bytes: last.stdout_bytes,
+    stderr_bytes: last.stderr_bytes,
+  };
+}
+
+/** How the process ended, as its event stream and its sockets tell. */
+export function describeEnd({ last }: EndedProcess): ExitEvent {
+  const signal = signalOfReturncode(last.returncode);
+  return {
+    returncode: last.returncode,
+    timed_out: last.timed_out,
+    ...(signal !== undefined && { signal }),
+    finish_reason: last.finish_reason,
     ...(last.exitedAt !== undefined && { exited_at: iso(last.exitedAt) }),
     stdout_bytes: last.stdout_bytes,
     stderr_bytes: last.stderr_bytes,

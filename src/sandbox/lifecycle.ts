@@ -8,6 +8,8 @@ import type { Timers } from "./timers.ts";
 
 /** How long a call waits for the start before it says 503. A start may pull an image. */
 const START_WAIT_MS = 120_000;
+/** Activity that would put the idle time off by less than this, or by less than a tenth of it, is not written down. */
+const IDLE_RESOLUTION_MS = 1000;
 
 export interface LifecycleEffects {
   /** The record changed in a way that lists show. */
@@ -23,13 +25,22 @@ export class Lifecycle {
   readonly #store: SandboxStore;
   readonly #timers: Timers;
   readonly #effects: LifecycleEffects;
+  readonly #isAttached: () => boolean;
   readonly #now: () => number;
   #waiting: (() => void)[] = [];
 
-  constructor(store: SandboxStore, timers: Timers, effects: LifecycleEffects, now: () => number) {
+  /** `isAttached` tells whether a client's socket is open: then there is no idle time at all. */
+  constructor(
+    store: SandboxStore,
+    timers: Timers,
+    effects: LifecycleEffects,
+    isAttached: () => boolean,
+    now: () => number,
+  ) {
     this.#store = store;
     this.#timers = timers;
     this.#effects = effects;
+    this.#isAttached = isAttached;
     this.#now = now;
   }
 
@@ -79,7 +90,10 @@ export class Lifecycle {
   touch(): void {
     const record = this.#required();
     if (record.create.idle_timeout === undefined || !hasStarted(record.state)) return;
-    this.#timers.set("idle", this.#now() + record.create.idle_timeout * 1000);
+    if (this.#isAttached()) return this.#timers.clear("idle");
+    const idleMs = record.create.idle_timeout * 1000;
+    const gained = this.#now() + idleMs - (this.#timers.dueAt("idle") ?? 0);
+    if (gained >= Math.min(IDLE_RESOLUTION_MS, idleMs / 10)) this.#timers.set("idle", this.#now() + idleMs);
   }
 
   /** Waits until the container runs. Throws `sandbox_ended` when there will be none any more. */

@@ -1,6 +1,18 @@
-import type { ByteRange, WriteOptions } from "../backends/backend.ts";
-import type { ContainerProcess, ExecRequest, SignalName } from "../contract/process.ts";
+import type { ByteRange, StdinOptions, WriteOptions } from "../backends/backend.ts";
+import type { ByteSource } from "../contract/byte-source.ts";
+import type { ErrorCode } from "../contract/errors.ts";
+import type { Cursor } from "../contract/events.ts";
+import type { Page } from "../contract/list.ts";
+import type {
+  ContainerProcess,
+  ExecRequest,
+  OutputStream,
+  SignalName,
+  StdinState,
+  TerminalSize,
+} from "../contract/process.ts";
 import type { BackendName, Sandbox, SandboxCreate, Tunnel } from "../contract/sandbox.ts";
+import type { ProcessPageRequest } from "./process-page.ts";
 
 /** Who may act on the sandbox: its environment. Any other is told that there is no such sandbox. */
 export interface Scope {
@@ -20,6 +32,20 @@ export interface CreateInput extends Scope {
 export interface ExecAnswer {
   process: ContainerProcess;
   output: { stdout: string; stderr: string; stdout_truncated: boolean; stderr_truncated: boolean } | undefined;
+}
+
+/** A process that has just been started, and where its events come from. */
+export interface StreamedExec {
+  process: ContainerProcess;
+  events: ByteSource;
+}
+
+/** Which bytes of a process's output are asked for. */
+export interface OutputRequest {
+  processId: string;
+  stream: OutputStream;
+  offset: number;
+  follow: boolean;
 }
 
 /** A file on its way out. RPC carries the stream. */
@@ -52,8 +78,21 @@ export interface SandboxRpc {
   describe(scope: Scope): Promise<Sandbox>;
   terminate(scope: Scope): Promise<void>;
   exec(scope: Scope, request: ExecRequest, waitMs: number): Promise<ExecAnswer>;
+  execStreamed(scope: Scope, request: ExecRequest): Promise<StreamedExec>;
   getProcess(scope: Scope, processId: string, waitMs: number): Promise<ContainerProcess>;
-  listProcesses(scope: Scope): Promise<ContainerProcess[]>;
+  listProcesses(scope: Scope, page: ProcessPageRequest): Promise<Page<ContainerProcess>>;
+  /** Where the bytes are. When opening that source fails, `recallOutput` says what the object itself knows. */
+  output(scope: Scope, request: OutputRequest): Promise<ByteSource>;
+  recallOutput(scope: Scope, request: OutputRequest, failure: ErrorCode): Promise<ByteSource>;
+  events(scope: Scope, processId: string, from: Cursor): Promise<ByteSource>;
+  recallEvents(scope: Scope, processId: string, from: Cursor, failure: ErrorCode): Promise<ByteSource>;
+  writeStdin(
+    scope: Scope,
+    processId: string,
+    body: ReadableStream<Uint8Array>,
+    options: StdinOptions,
+  ): Promise<StdinState>;
+  resize(scope: Scope, processId: string, size: TerminalSize): Promise<void>;
   signal(scope: Scope, processId: string, signal: SignalName): Promise<void>;
   readFile(scope: Scope, path: string, range?: ByteRange): Promise<FileAnswer>;
   writeFile(scope: Scope, path: string, body: ReadableStream<Uint8Array>, options: WriteOptions): Promise<void>;

@@ -1,25 +1,33 @@
 import { DurableObject } from "cloudflare:workers";
-import type { Backend, ByteRange, WriteOptions } from "../backends/backend.ts";
+import type { ByteRange, StdinOptions, WriteOptions } from "../backends/backend.ts";
 import { backendOpener, type OpenBackend } from "../backends/index.ts";
-import { ApiError, hasCode } from "../contract/errors.ts";
-import type { ContainerProcess, ExecRequest, SignalName } from "../contract/process.ts";
+import type { ByteSource } from "../contract/byte-source.ts";
+import { ApiError, type ErrorCode } from "../contract/errors.ts";
+import type { Cursor } from "../contract/events.ts";
+import type { Page } from "../contract/list.ts";
+import type { ContainerProcess, ExecRequest, SignalName, StdinState, TerminalSize } from "../contract/process.ts";
 import { isLive, type Sandbox as SandboxDocument, type Tunnel } from "../contract/sandbox.ts";
-import { findHosts, locateHost } from "../placement/find-hosts.ts";
-import { publishSandbox } from "../placement/publish.ts";
-import { Cleanup } from "./cleanup.ts";
+import { goOff } from "./alarm.ts";
+import { callOf, type SandboxCall } from "./call.ts";
 import { describeProcess, describeSandbox } from "./describe.ts";
-import { endedError, Lifecycle } from "./lifecycle.ts";
-import { Outbox } from "./outbox.ts";
-import { Probe } from "./probe.ts";
-import { Processes } from "./processes.ts";
-import type { CreateInput, ExecAnswer, FileAnswer, SandboxRpc, Scope, SnapshotAnswer, TunnelOrigin } from "./rpc.ts";
+import { endedError } from "./lifecycle.ts";
+import { Parts } from "./parts.ts";
+import { pageOfProcesses, type ProcessPageRequest } from "./process-page.ts";
+import type {
+  CreateInput,
+  ExecAnswer,
+  FileAnswer,
+  OutputRequest,
+  SandboxRpc,
+  Scope,
+  SnapshotAnswer,
+  StreamedExec,
+  TunnelOrigin,
+} from "./rpc.ts";
 import { replyWith, type Replies, type Reply } from "./reply.ts";
-import { Starter } from "./starter.ts";
-import { newRecord, SandboxStore, type SandboxRecord } from "./store.ts";
+import { newRecord } from "./store.ts";
 import { forwardToPort, problemAnswer } from "./tunnel.ts";
 import { tunnelsOf } from "./tunnels.ts";
-import { Timers, type Timer } from "./timers.ts";
-import { Watch } from "./watch.ts";
 
 export interface SandboxEnv {
   DB: D1Database;
@@ -29,51 +37,13 @@ export interface SandboxEnv {
 /** A terminate answers after this long even when the host is still at it. */
 const TERMINATE_WAIT_MS = 5000;
 
-/** One sandbox: the truth about it. Wires the parts together and decides nothing itself. */
+/** One sandbox: the truth about it. Hands each call to the part that answers it and decides nothing itself. */
 export class Sandbox<Env extends SandboxEnv = SandboxEnv> extends DurableObject<Env> implements Replies<SandboxRpc> {
-  readonly #store: SandboxStore;
-  readonly #timers: Timers;
-  readonly #lifecycle: Lifecycle;
-  readonly #outbox: Outbox;
-  readonly #starter: Starter;
-  readonly #watch: Watch;
-  readonly #probe: Probe;
-  readonly #cleanup: Cleanup;
-  readonly #processes: Processes;
-  #openBackend: OpenBackend | undefined;
-  #operationsInFlight = 0;
+  readonly #parts: Parts;
 
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, env);
-    const now = () => Date.now();
-    const open = () => this.#open(this.#record());
-    this.#store = new SandboxStore(ctx.storage);
-    this.#timers = new Timers(ctx.storage);
-    this.#lifecycle = new Lifecycle(
-      this.#store,
-      this.#timers,
-      {
-        changed: () => {
-          this.#outbox.schedule();
-          ctx.waitUntil(this.#outbox.flush());
-        },
-        started: () => ctx.waitUntil(this.#probe.run()),
-        ended: () => ctx.waitUntil(this.#cleanup.run()),
-      },
-      now,
-    );
-    this.#outbox = new Outbox(this.#lifecycle, this.#timers, (record) => publishSandbox(env.DB, record), now);
-    this.#starter = new Starter(
-      this.#lifecycle,
-      this.#timers,
-      (record) => findHosts(env.DB, record),
-      (record) => this.#open(record),
-      now,
-    );
-    this.#watch = new Watch(this.#lifecycle, this.#timers, open, now);
-    this.#probe = new Probe(this.#lifecycle, this.#timers, open, now);
-    this.#cleanup = new Cleanup(this.#lifecycle, this.#timers, open, now);
-    this.#processes = new Processes(this.#store, this.#lifecycle, () => this.#running(), now);
+    this.#parts = new Parts(ctx, env.DB, () => this.backends());
   }
 
   /** How backends are opened; a test's subclass puts its fake here. */
@@ -82,13 +52,14 @@ export class Sandbox<Env extends SandboxEnv = SandboxEnv> extends DurableObject<
   }
 
   create(input: CreateInput): Promise<Reply<SandboxDocument>> {
+    const { store, outbox, starter } = this.#parts;
     return replyWith(async () => {
-      if (this.#store.record) return this.#describe(input);
-      this.#store.save(newRecord(input, Date.now()));
-      const created = describeSandbox(this.#record());
-      this.#outbox.schedule();
-      this.ctx.waitUntil(this.#starter.start());
-      await this.#outbox.flush();
+      if (store.record) return this.#describe(input);
+      store.save(newRecord(input, Date.now()));
+      const created = describeSandbox(store.record!);
+      outbox.schedule();
+      this.ctx.waitUntil(starter.start());
+      await outbox.flush();
       return created;
     });
   }
@@ -98,70 +69,136 @@ export class Sandbox<Env extends SandboxEnv = SandboxEnv> extends DurableObject<
   }
 
   terminate(scope: Scope): Promise<Reply<void>> {
+    const { operations, lifecycle, cleanup, outbox } = this.#parts;
     return replyWith(async () => {
-      this.#scoped(scope);
-      this.#lifecycle.apply({ kind: "terminate" });
-      const done = Promise.all([this.#cleanup.run(), this.#outbox.flush()]);
+      operations.record(scope);
+      lifecycle.apply({ kind: "terminate" });
+      const done = Promise.all([cleanup.run(), outbox.flush()]);
       await Promise.race([done, new Promise((resolve) => setTimeout(resolve, TERMINATE_WAIT_MS))]);
     });
   }
 
   exec(scope: Scope, request: ExecRequest, waitMs: number): Promise<Reply<ExecAnswer>> {
-    return this.#operation(scope, () => this.#processes.exec(request, waitMs));
+    return this.#operation(scope, () => this.#parts.processes.exec(request, { waitMs }));
+  }
+
+  execStreamed(scope: Scope, request: ExecRequest): Promise<Reply<StreamedExec>> {
+    return this.#operation(scope, async () => {
+      const { process } = await this.#parts.processes.exec(request, { isFollowed: true });
+      return { process, events: await this.#parts.output.events(process.process_id, { stdout: 0, stderr: 0 }) };
+    });
   }
 
   getProcess(scope: Scope, processId: string, waitMs: number): Promise<Reply<ContainerProcess>> {
-    return replyWith(async () => {
-      const { sandboxId } = this.#scoped(scope);
-      return describeProcess(sandboxId, await this.#processes.get(processId, waitMs));
-    });
+    return this.#reading(scope, async () =>
+      describeProcess(this.#parts.store.record!.sandboxId, await this.#parts.processes.get(processId, waitMs)),
+    );
   }
 
-  listProcesses(scope: Scope): Promise<Reply<ContainerProcess[]>> {
-    return replyWith(async () => {
-      const { sandboxId } = this.#scoped(scope);
-      return (await this.#processes.list()).map((process) => describeProcess(sandboxId, process));
-    });
+  listProcesses(scope: Scope, page: ProcessPageRequest): Promise<Reply<Page<ContainerProcess>>> {
+    return this.#reading(scope, () =>
+      pageOfProcesses(this.#parts.processes, this.#parts.store.record!.sandboxId, page),
+    );
+  }
+
+  output(scope: Scope, request: OutputRequest): Promise<Reply<ByteSource>> {
+    return this.#reading(scope, () => this.#parts.output.output(request));
+  }
+
+  recallOutput(scope: Scope, request: OutputRequest, failure: ErrorCode): Promise<Reply<ByteSource>> {
+    return this.#reading(scope, () => this.#parts.output.recallOutput(request, failure));
+  }
+
+  events(scope: Scope, processId: string, from: Cursor): Promise<Reply<ByteSource>> {
+    return this.#reading(scope, () => this.#parts.output.events(processId, from));
+  }
+
+  recallEvents(scope: Scope, processId: string, from: Cursor, failure: ErrorCode): Promise<Reply<ByteSource>> {
+    return this.#reading(scope, () => this.#parts.output.recallEvents(processId, from, failure));
+  }
+
+  writeStdin(
+    scope: Scope,
+    processId: string,
+    body: ReadableStream<Uint8Array>,
+    options: StdinOptions,
+  ): Promise<Reply<StdinState>> {
+    return this.#operation(scope, () => this.#parts.processes.writeStdin(processId, body, options));
+  }
+
+  resize(scope: Scope, processId: string, size: TerminalSize): Promise<Reply<void>> {
+    return this.#operation(scope, () => this.#parts.processes.resize(processId, size));
   }
 
   signal(scope: Scope, processId: string, signal: SignalName): Promise<Reply<void>> {
-    return this.#operation(scope, () => this.#processes.signal(processId, signal));
+    return this.#operation(scope, () => this.#parts.processes.signal(processId, signal));
   }
 
   readFile(scope: Scope, path: string, range?: ByteRange): Promise<Reply<FileAnswer>> {
-    return this.#operation(scope, async () => (await this.#running()).readFile(path, range));
+    return this.#operation(scope, async () => (await this.#parts.host.running()).readFile(path, range));
   }
 
   writeFile(scope: Scope, path: string, body: ReadableStream<Uint8Array>, options: WriteOptions): Promise<Reply<void>> {
-    return this.#operation(scope, async () => (await this.#running()).writeFile(path, body, options));
+    return this.#operation(scope, async () => (await this.#parts.host.running()).writeFile(path, body, options));
   }
 
   snapshot(scope: Scope, imageId: string): Promise<Reply<SnapshotAnswer>> {
     return this.#operation(scope, async () => {
-      const backend = await this.#running();
-      const { hostId } = this.#record().placement!;
+      const backend = await this.#parts.host.running();
+      const { hostId } = this.#parts.store.record!.placement!;
       const { size } = await backend.snapshot(imageId);
       return { size, hostId };
     });
   }
 
   tunnels(scope: Scope, origin: TunnelOrigin): Promise<Reply<Record<string, Tunnel>>> {
-    return replyWith(async () => {
-      this.#scoped(scope);
-      await this.#running();
-      return tunnelsOf(this.#record(), origin);
+    return this.#reading(scope, async () => {
+      await this.#parts.host.running();
+      return tunnelsOf(this.#parts.store.record!, origin);
     });
   }
 
-  /** A request to one of the sandbox's ports; the Worker names the port in `x-sandbar-port`. */
+  /** What RPC does not carry: requests to ports, and sockets. See {@link SandboxCall}. */
   override async fetch(request: Request): Promise<Response> {
-    const reply = await this.#operation(undefined, () => forwardToPort(this.#record(), request, () => this.#running()));
+    const reply = await replyWith(() => this.#serve(callOf(request), request));
     return reply.ok ? reply.value : problemAnswer(new ApiError(reply.code, reply.options));
+  }
+
+  async #serve(call: SandboxCall, request: Request): Promise<Response> {
+    const { operations, attachments, execs, host } = this.#parts;
+    switch (call.kind) {
+      case "port":
+        return operations.run(undefined, () =>
+          forwardToPort(operations.record(), call.port, request, () => host.running()),
+        );
+      case "attach":
+        return operations.run(call, () => attachments.attach(call));
+      case "exec":
+        return operations.run(call, async () => {
+          const record = operations.record();
+          if (!isLive(record.state)) throw endedError(record);
+          return execs.open(call.acks);
+        });
+      case "attachment":
+        return attachments.dialBack(call.hostId, call.attachmentId);
+    }
+  }
+
+  override async webSocketMessage(socket: WebSocket, message: ArrayBuffer | string): Promise<void> {
+    return this.#parts.socketEvents.message(socket, message);
+  }
+
+  override async webSocketClose(socket: WebSocket): Promise<void> {
+    this.#parts.socketEvents.gone(socket);
+  }
+
+  override async webSocketError(socket: WebSocket): Promise<void> {
+    this.#parts.socketEvents.gone(socket);
   }
 
   /** True when this sandbox's container of that generation on that host is its own and is to live. */
   async claims(hostId: string, generation: number): Promise<boolean> {
-    const record = this.#store.record;
+    const { record } = this.#parts.store;
     return (
       record !== undefined &&
       isLive(record.state) &&
@@ -172,104 +209,32 @@ export class Sandbox<Env extends SandboxEnv = SandboxEnv> extends DurableObject<
 
   /** The host's report and the catalog differ about this sandbox: find out what is true. */
   async reconcile(): Promise<void> {
-    const record = this.#store.record;
+    const { store, host, outbox, starter, watch } = this.#parts;
+    const { record } = store;
     if (!record) return;
-    await this.#locateHost();
-    if (!isLive(record.state)) this.ctx.waitUntil(this.#outbox.flush());
-    else if (record.startedAt === undefined) this.ctx.waitUntil(this.#starter.start());
-    else await this.#watch.check();
+    await host.relocate();
+    if (!isLive(record.state)) this.ctx.waitUntil(outbox.flush());
+    else if (record.startedAt === undefined) this.ctx.waitUntil(starter.start());
+    else await watch.check();
   }
 
-  override async alarm(): Promise<void> {
-    for (const timer of this.#timers.due(Date.now())) {
-      try {
-        await this.#fire(timer);
-      } catch (error) {
-        console.error(`The timer ${timer} of ${this.#store.record?.sandboxId} failed; it fires again.`, error);
-        this.#timers.set(timer, Date.now() + 5000);
-      }
-    }
-    this.#timers.rearm();
-  }
-
-  async #fire(timer: Timer): Promise<void> {
-    // A host may have come back at another address since the object last spoke to it.
-    if (timer === "idle" || timer === "cleanup") await this.#locateHost();
-    switch (timer) {
-      case "start":
-        // Not waited for: a start may take minutes, and other timers must fire meanwhile.
-        this.ctx.waitUntil(this.#starter.start());
-        return;
-      case "probe":
-        this.ctx.waitUntil(this.#probe.run());
-        return;
-      case "lifetime":
-        this.#lifecycle.apply({ kind: "lifetime_over" });
-        return;
-      case "idle":
-        return this.#watch.checkIdle(this.#operationsInFlight);
-      case "outbox":
-        return this.#outbox.flush();
-      case "cleanup":
-        return this.#cleanup.run();
-    }
-  }
-
-  #record(): SandboxRecord {
-    const record = this.#store.record;
-    if (!record) throw new ApiError("sandbox_not_found");
-    return record;
-  }
-
-  /** The record, for those of its environment; for others there is no such sandbox. */
-  #scoped(scope: Scope): SandboxRecord {
-    const record = this.#record();
-    if (record.environment !== scope.environment) throw new ApiError("sandbox_not_found");
-    return record;
-  }
-
-  #open(record: SandboxRecord): Backend {
-    if (!record.placement)
-      throw new ApiError("backend_unavailable", { detail: "The sandbox is on no host.", retryAfter: 1 });
-    this.#openBackend ??= this.backends();
-    return this.#openBackend(record.sandboxId, record.generation, record.placement);
-  }
-
-  /** Looks up where the sandbox's host is now. */
-  async #locateHost(): Promise<void> {
-    const before = this.#record().placement;
-    const now = before && (await locateHost(this.env.DB, before.hostId));
-    if (now && now.url !== before.url) this.#lifecycle.update({ placement: now }, false);
-  }
-
-  #running(): Promise<Backend> {
-    return this.#lifecycle.running((record) => this.#open(record));
+  override alarm(): Promise<void> {
+    return goOff(this.#parts, (work) => this.ctx.waitUntil(work));
   }
 
   #describe(scope: Scope): SandboxDocument {
-    return describeSandbox(this.#scoped(scope), this.#timers.dueAt("idle"));
+    return describeSandbox(this.#parts.operations.record(scope), this.#parts.timers.dueAt("idle"));
   }
 
-  /** Counts as activity from its beginning to its end; a container that turns out to be gone ends the sandbox. */
-  #operation<T>(scope: Scope | undefined, run: () => Promise<T>): Promise<Reply<T>> {
+  /** Asks something that is no activity of the sandbox. */
+  #reading<T>(scope: Scope, run: () => Promise<T>): Promise<Reply<T>> {
     return replyWith(async () => {
-      if (scope) this.#scoped(scope);
-      this.#operationsInFlight += 1;
-      try {
-        if (this.#store.record) this.#lifecycle.touch();
-        return await run();
-      } catch (error) {
-        if (hasCode(error, "backend_unavailable")) await this.#locateHost().catch(() => undefined);
-        if (hasCode(error, "sandbox_ended")) {
-          await this.#watch.check().catch(() => undefined);
-          const record = this.#record();
-          if (!isLive(record.state)) throw endedError(record);
-        }
-        throw error;
-      } finally {
-        this.#operationsInFlight -= 1;
-        if (this.#store.record) this.#lifecycle.touch();
-      }
+      this.#parts.operations.record(scope);
+      return run();
     });
+  }
+
+  #operation<T>(scope: Scope, run: () => Promise<T>): Promise<Reply<T>> {
+    return replyWith(() => this.#parts.operations.run(scope, run));
   }
 }

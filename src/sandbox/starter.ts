@@ -127,6 +127,7 @@ function specOf(record: SandboxRecord, now: number): StartSpec {
     deadline_at: now + timeoutOf(record) * 1000 + HOST_DEADLINE_SLACK_MS,
     ...(create.entrypoint && { entrypoint: create.entrypoint }),
     ...(create.workdir !== undefined && { workdir: create.workdir }),
+    ...(create.pty && { pty: create.pty }),
     ...(create.cpu !== undefined && { cpu: create.cpu }),
     ...(create.memory !== undefined && { memory: create.memory }),
   };

@@ -1,6 +1,6 @@
-import type { ContainerProcess } from "../contract/process.ts";
 import type { BackendName, SandboxCreate, SandboxState } from "../contract/sandbox.ts";
 import type { End } from "./machine.ts";
+import type { ProcessRecord } from "./process-record.ts";
 import type { CreateInput } from "./rpc.ts";
 
 /** Where a sandbox runs. */
@@ -60,17 +60,10 @@ export function newRecord(input: CreateInput, now: number): SandboxRecord {
   };
 }
 
-/** The process as recorded before it was started; what changes later is asked from the backend. */
-export interface ProcessRecord {
-  processId: string;
-  command: string[];
-  createdAt: number;
-  /** The last that was seen of it, final once it has a return code. */
-  last: Pick<ContainerProcess, "returncode" | "timed_out" | "stdout_bytes" | "stderr_bytes"> & { exitedAt?: number };
-}
-
 /** Ended processes kept for reading; the oldest go first. */
 const MAX_ENDED_PROCESSES = 1000;
+/** They are counted once in so many new ones. */
+const PRUNE_EVERY = 100;
 
 /** The object's SQLite: the one place that reads and writes it (timers have their own table). */
 export class SandboxStore {
@@ -84,7 +77,7 @@ export class SandboxStore {
       CREATE TABLE IF NOT EXISTS processes (
         seq INTEGER PRIMARY KEY AUTOINCREMENT, process_id TEXT NOT NULL UNIQUE, record TEXT NOT NULL, running INTEGER NOT NULL
       ) STRICT;
-      CREATE INDEX IF NOT EXISTS processes_running ON processes (running);
+      CREATE INDEX IF NOT EXISTS processes_that_run ON processes (seq) WHERE running = 1;
     `);
     const row = this.#sql.exec<{ record: string }>("SELECT record FROM sandbox").next().value;
     if (row) this.#record = JSON.parse(row.record) as SandboxRecord;
@@ -103,22 +96,24 @@ export class SandboxStore {
     );
   }
 
-  saveProcess(process: ProcessRecord): void {
-    this.#sql.exec(
-      `INSERT INTO processes (process_id, record, running) VALUES (?, ?, ?)
-       ON CONFLICT (process_id) DO UPDATE SET record = excluded.record, running = excluded.running`,
-      process.processId,
-      JSON.stringify(process),
-      process.last.returncode === null ? 1 : 0,
-    );
+  /** A process that is about to start. */
+  addProcess(process: ProcessRecord): void {
+    const { seq } = this.#sql
+      .exec<{ seq: number }>(
+        "INSERT INTO processes (process_id, record, running) VALUES (?, ?, 1) RETURNING seq",
+        process.processId,
+        JSON.stringify(process),
+      )
+      .one();
+    if (seq % PRUNE_EVERY === 0) this.#pruneProcesses();
   }
 
-  /** Forgets the oldest ended processes beyond the bound. */
-  pruneProcesses(): void {
+  updateProcess(process: ProcessRecord): void {
     this.#sql.exec(
-      `DELETE FROM processes WHERE running = 0 AND seq <=
-         (SELECT seq FROM processes WHERE running = 0 ORDER BY seq DESC LIMIT 1 OFFSET ?)`,
-      MAX_ENDED_PROCESSES,
+      "UPDATE processes SET record = ?, running = ? WHERE process_id = ?",
+      JSON.stringify(process),
+      process.last.returncode === null ? 1 : 0,
+      process.processId,
     );
   }
 
@@ -127,23 +122,31 @@ export class SandboxStore {
   }
 
   process(processId: string): ProcessRecord | undefined {
-    const row = this.#sql
-      .exec<{ record: string }>("SELECT record FROM processes WHERE process_id = ?", processId)
-      .next().value;
-    return row && (JSON.parse(row.record) as ProcessRecord);
-  }
-
-  processes(): ProcessRecord[] {
-    return this.#sql
-      .exec<{ record: string }>("SELECT record FROM processes ORDER BY seq")
-      .toArray()
-      .map((row) => JSON.parse(row.record) as ProcessRecord);
+    return this.#processes("process_id = ?", processId)[0]?.process;
   }
 
   runningProcesses(): ProcessRecord[] {
+    return this.#processes("running = 1 ORDER BY seq").map(({ process }) => process);
+  }
+
+  /** Processes, the oldest first, from behind the one of this number. */
+  processesAfter(seq: number, limit: number): { seq: number; process: ProcessRecord }[] {
+    return this.#processes("seq > ? ORDER BY seq LIMIT ?", seq, limit);
+  }
+
+  #processes(where: string, ...bindings: (string | number)[]): { seq: number; process: ProcessRecord }[] {
     return this.#sql
-      .exec<{ record: string }>("SELECT record FROM processes WHERE running = 1 ORDER BY seq")
+      .exec<{ seq: number; record: string }>(`SELECT seq, record FROM processes WHERE ${where}`, ...bindings)
       .toArray()
-      .map((row) => JSON.parse(row.record) as ProcessRecord);
+      .map(({ seq, record }) => ({ seq, process: JSON.parse(record) as ProcessRecord }));
+  }
+
+  /** Forgets the oldest ended processes beyond the bound. */
+  #pruneProcesses(): void {
+    this.#sql.exec(
+      `DELETE FROM processes WHERE running = 0 AND seq <=
+         (SELECT seq FROM processes WHERE running = 0 ORDER BY seq DESC LIMIT 1 OFFSET ?)`,
+      MAX_ENDED_PROCESSES,
+    );
   }
 }

@@ -1,20 +1,28 @@
 /** The timers of a sandbox. Each fires at most once per setting. */
-export const TIMERS = ["start", "probe", "lifetime", "idle", "outbox", "cleanup"] as const;
+export const TIMERS = ["start", "probe", "lifetime", "idle", "outbox", "cleanup", "sockets"] as const;
 export type Timer = (typeof TIMERS)[number];
 
 /**
  * Many timers on the object's one alarm: they stand in a table, and after every change the alarm is set
- * to the earliest. Times are milliseconds since 1970.
+ * to the earliest. Times are milliseconds since 1970. What is so already is not written again.
  */
 export class Timers {
   readonly #storage: DurableObjectStorage;
+  readonly #due = new Map<Timer, number>();
+  /** What the alarm is known to be set to. */
+  #armedAt: number | undefined;
 
   constructor(storage: DurableObjectStorage) {
     this.#storage = storage;
     storage.sql.exec("CREATE TABLE IF NOT EXISTS timers (name TEXT PRIMARY KEY, due_at INTEGER NOT NULL) STRICT");
+    for (const row of storage.sql.exec<{ name: Timer; due_at: number }>("SELECT name, due_at FROM timers")) {
+      this.#due.set(row.name, row.due_at);
+    }
   }
 
   set(name: Timer, dueAt: number): void {
+    if (this.#due.get(name) === dueAt) return;
+    this.#due.set(name, dueAt);
     this.#storage.sql.exec(
       "INSERT INTO timers VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET due_at = excluded.due_at",
       name,
@@ -24,34 +32,34 @@ export class Timers {
   }
 
   clear(...names: Timer[]): void {
-    for (const name of names) this.#storage.sql.exec("DELETE FROM timers WHERE name = ?", name);
-    this.#arm();
+    const there = names.filter((name) => this.#due.delete(name));
+    for (const name of there) this.#storage.sql.exec("DELETE FROM timers WHERE name = ?", name);
+    if (there.length > 0) this.#arm();
   }
 
   dueAt(name: Timer): number | undefined {
-    const row = this.#storage.sql
-      .exec<{ due_at: number }>("SELECT due_at FROM timers WHERE name = ?", name)
-      .next().value;
-    return row?.due_at;
+    return this.#due.get(name);
   }
 
-  /** The timers that are due now. They stay until set anew or cleared, so that a crash repeats them. */
-  due(now: number): Timer[] {
-    return this.#storage.sql
-      .exec<{ name: Timer }>("SELECT name FROM timers WHERE due_at <= ? ORDER BY due_at", now)
-      .toArray()
-      .map((row) => row.name);
-  }
-
-  /** Sets the alarm to the earliest timer, or takes it away. */
-  #arm(): void {
-    const row = this.#storage.sql.exec<{ due_at: number | null }>("SELECT min(due_at) AS due_at FROM timers").one();
-    if (row.due_at === null) void this.#storage.deleteAlarm();
-    else void this.#storage.setAlarm(row.due_at);
+  /** The alarm has gone off. Answers the timers due now; they stay until set anew or cleared, so that a crash repeats them. */
+  goneOff(now: number): Timer[] {
+    this.#armedAt = undefined;
+    const due = [...this.#due].filter(([, dueAt]) => dueAt <= now);
+    return due.toSorted(([, a], [, b]) => a - b).map(([name]) => name);
   }
 
   /** Called at the end of the alarm handler: the alarm that ran is gone, the timers left need one. */
   rearm(): void {
+    this.#armedAt = undefined;
     this.#arm();
+  }
+
+  /** Sets the alarm to the earliest timer, or takes it away. */
+  #arm(): void {
+    const earliest = Math.min(...this.#due.values());
+    if (earliest === this.#armedAt) return;
+    this.#armedAt = earliest;
+    if (earliest === Infinity) void this.#storage.deleteAlarm();
+    else void this.#storage.setAlarm(earliest);
   }
 }

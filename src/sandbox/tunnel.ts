@@ -2,26 +2,25 @@ import type { Backend } from "../backends/backend.ts";
 import { ApiError, ERRORS } from "../contract/errors.ts";
 import { toProblem } from "../contract/problem.ts";
 import { isLive } from "../contract/sandbox.ts";
+import { withoutCall } from "./call.ts";
 import { endedError } from "./lifecycle.ts";
 import type { SandboxRecord } from "./store.ts";
 
 /** Hands a request on to the declared port that the Worker read from the host name. */
 export async function forwardToPort(
   record: SandboxRecord,
+  port: number,
   request: Request,
   running: () => Promise<Backend>,
 ): Promise<Response> {
-  const port = Number(request.headers.get("x-sandbar-port"));
   if (!record.create.encrypted_ports?.includes(port)) {
     throw new ApiError("not_found", {
       detail: `The sandbox has no tunnel to port ${port}: it is not in encrypted_ports.`,
     });
   }
   if (!isLive(record.state)) throw endedError(record);
-  const headers = new Headers(request.headers);
-  headers.delete("x-sandbar-port");
   const backend = await running();
-  return backend.connect(port, new Request(request, { headers }));
+  return backend.connect(port, new Request(request, { headers: withoutCall(request.headers) }));
 }
 
 /** An error as the answer to who called the port. */

@@ -13,12 +13,14 @@ export class Watch {
   readonly #lifecycle: Lifecycle;
   readonly #timers: Timers;
   readonly #open: () => Backend;
+  readonly #isAttached: () => boolean;
   readonly #now: () => number;
 
-  constructor(lifecycle: Lifecycle, timers: Timers, open: () => Backend, now: () => number) {
+  constructor(lifecycle: Lifecycle, timers: Timers, open: () => Backend, isAttached: () => boolean, now: () => number) {
     this.#lifecycle = lifecycle;
     this.#timers = timers;
     this.#open = open;
+    this.#isAttached = isAttached;
     this.#now = now;
   }
 
@@ -39,7 +41,9 @@ export class Watch {
   async checkIdle(operationsInFlight: number): Promise<void> {
     const record = this.#lifecycle.record;
     const idleMs = (record?.create.idle_timeout ?? 0) * 1000;
-    if (!record || idleMs === 0 || !hasStarted(record.state)) return this.#timers.clear("idle");
+    if (!record || idleMs === 0 || !hasStarted(record.state) || this.#isAttached()) {
+      return this.#timers.clear("idle");
+    }
     const lookAgainAt = this.#now() + Math.min(idleMs, MAX_IDLE_CHECK_MS);
     if (operationsInFlight > 0) return this.#timers.set("idle", lookAgainAt);
     const dueBefore = this.#timers.dueAt("idle");

@@ -1,53 +1,27 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Backend } from "../../src/backends/backend.ts";
 import { endMarkerBytes } from "../../src/contract/end-marker.ts";
-import { asApiError } from "../../src/contract/errors.ts";
-import type { ExecSpec, StartSpec } from "../../src/contract/host-protocol.ts";
 import { newId } from "../../src/contract/ids.ts";
-
-export interface BackendUnderTest {
-  name: string;
-  /** An image with a POSIX shell that the backend runs. */
-  image: string;
-  open(sandboxId: string): Backend;
-}
-
-const text = (base64: string | undefined) => new TextDecoder().decode(bytes(base64));
-const bytes = (base64: string | undefined) =>
-  Uint8Array.from(atob(base64 ?? ""), (character) => character.charCodeAt(0));
-const stream = (content: string | Uint8Array<ArrayBuffer>) => new Response(content).body!;
-const codeOf = (call: Promise<unknown>) =>
-  call.then(
-    () => "no error",
-    (error: unknown) => asApiError(error)?.code ?? String(error),
-  );
+import { describeContainerEnd } from "./container-end-contract.ts";
+import { describeProcesses } from "./process-contract.ts";
+import { bytes, codeOf, emptyStream, exec, startSpec, stream, text, type BackendUnderTest } from "./under-test.ts";
 
 /** What every backend does, whichever it is. The fake and the real ones pass the same. */
 export function describeBackend(under: BackendUnderTest): void {
-  const startSpec = (sandboxId: string, more: Partial<StartSpec> = {}): StartSpec => ({
-    sandbox_id: sandboxId,
-    environment: "main",
-    generation: 1,
-    image: under.image,
-    env: { FROM_START: "start" },
-    raw_ports: [],
-    deadline_at: Date.now() + 300_000,
-    ...more,
-  });
-  const exec = (backend: Backend, command: string[], more: Partial<ExecSpec> = {}, waitMs = 10_000) =>
-    backend.exec({ process_id: newId("process"), command, env: {}, ...more }, waitMs);
+  describeProcesses(under);
+  describeContainerEnd(under);
 
   describe(`backend ${under.name}`, () => {
     const sandboxId = newId("sandbox");
     const backend = under.open(sandboxId);
 
     beforeAll(async () => {
-      expect(await backend.start(startSpec(sandboxId))).toMatchObject({ kind: "launched" });
+      expect(await backend.start(startSpec(under.image, sandboxId))).toMatchObject({ kind: "launched" });
     });
     afterAll(() => backend.stop());
 
     it("finds the container that the same generation made", async () => {
-      expect(await backend.start(startSpec(sandboxId))).toMatchObject({ kind: "adopted" });
+      expect(await backend.start(startSpec(under.image, sandboxId))).toMatchObject({ kind: "adopted" });
       expect(await backend.inspect()).toMatchObject({ kind: "running", generation: 1 });
     });
 
@@ -139,9 +113,7 @@ export function describeBackend(under: BackendUnderTest): void {
       await backend.writeFile("/tmp/short", stream("much longer"), {});
       await backend.writeFile("/tmp/short", stream("x"), {});
       expect(await new Response((await backend.readFile("/tmp/short")).body).text()).toBe("x");
-      await backend.writeFile("/tmp/short", new ReadableStream({ start: (controller) => controller.close() }), {
-        size: 0,
-      });
+      await backend.writeFile("/tmp/short", emptyStream(), { size: 0 });
       expect((await backend.readFile("/tmp/short")).size).toBe(0);
     });
 
@@ -190,7 +162,9 @@ export function describeBackend(under: BackendUnderTest): void {
       const copyId = newId("sandbox");
       const copy = under.open(copyId);
       try {
-        expect(await copy.start(startSpec(copyId, { image: imageId }))).toMatchObject({ kind: "launched" });
+        expect(await copy.start(startSpec(under.image, copyId, { image: imageId }))).toMatchObject({
+          kind: "launched",
+        });
         expect(await new Response((await copy.readFile("/root/kept.txt")).body).text()).toBe("from the snapshot");
       } finally {
         await copy.stop();
@@ -204,7 +178,7 @@ export function describeBackend(under: BackendUnderTest): void {
     ])("fails for good with %s and leaves nothing", async (_, more) => {
       const failedId = newId("sandbox");
       const failed = under.open(failedId);
-      const outcome = await failed.start(startSpec(failedId, more));
+      const outcome = await failed.start(startSpec(under.image, failedId, more));
       expect(outcome).toMatchObject({ kind: "failed" });
       expect(outcome.kind === "failed" && outcome.error.length).toBeGreaterThan(10);
       expect(await failed.inspect()).toEqual({ kind: "gone" });
@@ -218,14 +192,14 @@ export function describeBackend(under: BackendUnderTest): void {
       const overtakenId = newId("sandbox");
       const overtaken = under.open(overtakenId);
       await overtaken.stop();
-      expect(await codeOf(overtaken.start(startSpec(overtakenId)))).toBe("sandbox_ended");
+      expect(await codeOf(overtaken.start(startSpec(under.image, overtakenId)))).toBe("sandbox_ended");
       expect(await overtaken.inspect()).toEqual({ kind: "gone" });
     });
 
     it("is gone after stop, and stop may be repeated", async () => {
       const goneId = newId("sandbox");
       const gone = under.open(goneId);
-      await gone.start(startSpec(goneId));
+      await gone.start(startSpec(under.image, goneId));
       await gone.stop();
       await gone.stop();
       expect(await gone.inspect()).toEqual({ kind: "gone" });

@@ -1,66 +1,85 @@
-import type { ExecSpec } from "../../src/contract/host-protocol.ts";
-import type { FakeContainer } from "./fake-backend.ts";
+import type { FakeContainer } from "./fake-host.ts";
+import type { FakeProcess } from "./fake-process.ts";
 
-export interface FakeProgram {
-  stdout: Uint8Array;
-  stderr: Uint8Array;
-  returncode: Promise<number>;
-}
-
-const encoder = new TextEncoder();
-
-const done = (stdout: string | Uint8Array, returncode = 0, stderr = ""): FakeProgram => ({
-  stdout: typeof stdout === "string" ? encoder.encode(stdout) : stdout,
-  stderr: encoder.encode(stderr),
-  returncode: Promise.resolve(returncode),
-});
-
-const running = (ms: number): FakeProgram => ({
-  ...done(""),
-  returncode: new Promise((resolve) => {
-    if (Number.isFinite(ms)) setTimeout(() => resolve(0), ms);
-  }),
-});
-
-/** The few programs that the fake image has; they do what the real ones do in the contract suite. */
-export function runProgram(spec: ExecSpec, container: FakeContainer): FakeProgram {
+/** Runs the few programs that the fake image has; they do what the real ones do in the contract suite. */
+export function runProgram(process: FakeProcess, container: FakeContainer): void {
+  const { spec } = process;
   const [program, ...args] = spec.command as [string, ...string[]];
   const env: Record<string, string> = { ...container.spec.env, ...spec.env };
+  const print = (text: string, returncode = 0) => {
+    process.write("stdout", text);
+    process.exit(returncode);
+  };
+  const fail = (text: string, returncode: number) => {
+    process.write("stderr", text);
+    process.exit(returncode);
+  };
   switch (program) {
     case "true":
-      return done("");
+      return process.exit(0);
     case "false":
-      return done("", 1);
+      return process.exit(1);
     case "echo":
-      return done(`${args.join(" ")}\n`);
+      return print(`${args.join(" ")}\n`);
     case "cat":
-      if (args[0] !== undefined) {
-        const file = container.files.get(args[0]);
-        return file ? done(file.bytes) : done("", 1, `cat: ${args[0]}: No such file or directory\n`);
-      }
-      return done(Uint8Array.from(atob(spec.stdin ?? ""), (character) => character.charCodeAt(0)));
+      return cat(process, container, args[0]);
     case "pwd":
-      return done(`${spec.workdir ?? "/"}\n`);
+      return print(`${spec.workdir ?? "/"}\n`);
     case "printenv":
-      return env[args[0]!] === undefined ? done("", 1) : done(`${env[args[0]!]}\n`);
+      return env[args[0]!] === undefined ? process.exit(1) : print(`${env[args[0]!]}\n`);
     case "sleep":
-      return running(Number(args[0]) * 1000);
+      return process.after(Number(args[0]) * 1000, () => process.exit(0));
     case "serve":
-      return running(Infinity);
+      return;
+    case "id":
+      return print(`${spec.user ?? "0"}\n`);
+    case "head":
+      process.write("stdout", new Uint8Array(Number(args[1])));
+      return process.exit(0);
     case "sh":
-      return shell(args);
+      return shell(process, args[1] ?? "");
     default:
-      return done("", 127, `${program}: not found\n`);
+      return fail(`${program}: not found\n`, 127);
   }
 }
 
-/** `sh -c` with the scripts that the contract suite uses. */
-function shell(args: string[]): FakeProgram {
-  const script = args[1] ?? "";
-  const exit = /^exit (\d+)$/.exec(script);
-  if (exit) return done("", Number(exit[1]));
-  const self = /^kill -(\d+) \$\$$/.exec(script);
-  if (self) return done("", 128 + Number(self[1]));
-  if (script === "echo out; echo err >&2") return done("out\n", 0, "err\n");
-  throw new Error(`The fake shell does not know ${JSON.stringify(script)}.`);
+function cat(process: FakeProcess, container: FakeContainer, path: string | undefined): void {
+  if (path === undefined) {
+    process.onInput = (bytes) => process.write("stdout", bytes);
+    process.onInputEnd = () => process.exit(0);
+    return;
+  }
+  const file = container.files.get(path);
+  if (file) process.write("stdout", file.bytes);
+  else process.write("stderr", `cat: ${path}: No such file or directory\n`);
+  process.exit(file ? 0 : 1);
+}
+
+/** `sh -c` with the scripts that the suites use: these commands, one after the other. */
+function shell(process: FakeProcess, script: string): void {
+  const commands = script.split(/;|&(?!\d)/).map((command) => command.trim());
+  const next = (at: number, elapsed: number): void => {
+    const command = commands[at];
+    if (command === undefined) return process.exit(0);
+    const goOn = () => next(at + 1, elapsed);
+    const echo = /^echo (\S+)( >&2)?$/.exec(command);
+    const sleep = /^sleep ([\d.]+)$/.exec(command);
+    const exit = /^exit (\d+)$/.exec(command);
+    const kill = /^kill -(\d+) \$\$$/.exec(command);
+    if (echo) process.write(echo[2] ? "stderr" : "stdout", `${echo[1]}\n`);
+    else if (exit) return process.exit(Number(exit[1]));
+    else if (kill) return process.exit(128 + Number(kill[1]));
+    else if (command === "stty size") {
+      if (!process.terminal) return process.exit(1);
+      process.write("stdout", `${process.terminal.size.rows} ${process.terminal.size.cols}\n`);
+    } else if (command === "read line") {
+      process.onInput = goOn;
+      return;
+    } else if (sleep) {
+      elapsed += Number(sleep[1]) * 1000;
+      return process.after(elapsed, goOn);
+    } else throw new Error(`The fake shell does not know ${JSON.stringify(command)}.`);
+    goOn();
+  };
+  next(0, 0);
 }

@@ -39,25 +39,28 @@ const fill = (path: string) =>
   path
     .replace("{sandbox_id}", sandboxId)
     .replace("{process_id}", "main")
+    .replace("{attachment_id}", "a".repeat(22))
     .replace("{image_id}", IMAGE_ID)
     .replace("{key_id}", "ak-cccccccccccccccccccccc")
     .replace("{host_id}", "ho-aaaaaaaaaaaaaaaaaaaaaa");
 
 it("covers the operations of the API", () => {
-  expect(withKey.length).toBeGreaterThanOrEqual(20);
+  expect(withKey.length).toBeGreaterThanOrEqual(27);
   expect(matrix.filter(({ scope }) => scope === undefined).map(({ operationId }) => operationId)).toEqual([
     "reportHost",
+    "attachHost",
   ]);
 });
 
 it("asks for what the method does", () => {
-  for (const { method, path, scope, operationId } of withKey) {
-    const wanted = /^\/v1\/(keys|hosts)/.test(path) ? "admin" : method === "GET" ? "read" : "write";
+  for (const { method, path, scope, operationId, headers } of withKey) {
+    const isRead = method === "GET" && !headers["upgrade"];
+    const wanted = /^\/v1\/(keys|hosts)/.test(path) ? "admin" : isRead ? "read" : "write";
     expect(scope, operationId).toBe(wanted);
   }
 });
 
-describe.each(matrix)("$method $path", ({ method, path, scope }) => {
+describe.each(matrix)("$method $path", ({ method, path, scope, headers }) => {
   const bad: [string, string | undefined][] = [
     ["no key", undefined],
     ["another scheme", "Basic YWRtaW46YWRtaW4="],
@@ -69,7 +72,11 @@ describe.each(matrix)("$method $path", ({ method, path, scope }) => {
   it.each(bad)("refuses %s with 401, before it reads the request", async (_, authorization) => {
     const response = await call(method, fill(path), {
       key: null,
-      headers: { ...(authorization !== undefined && { authorization }), "content-type": "application/json" },
+      headers: {
+        ...headers,
+        ...(authorization !== undefined && { authorization }),
+        "content-type": "application/json",
+      },
       ...(method !== "GET" && { body: "{not json" }),
     });
     expect(await problemOf(response)).toMatchObject({ status: 401, code: "unauthenticated" });
@@ -80,7 +87,7 @@ describe.each(matrix)("$method $path", ({ method, path, scope }) => {
   it("refuses a key of less scope with 403", async () => {
     if (scope === undefined || scope === "read") return;
     const key = keys[SCOPES[SCOPES.indexOf(scope) - 1]!]!;
-    const response = await call(method, fill(path), { key });
+    const response = await call(method, fill(path), { key, headers });
     expect(await problemOf(response)).toMatchObject({ status: 403, code: "forbidden" });
   });
 });
@@ -92,9 +99,10 @@ describe("a key of another environment", () => {
   it.each(withKey.filter(({ path }) => /\{(sandbox|image)_id\}/.test(path)))(
     "finds nothing at $method $path",
     async (operation) => {
-      const { method, path, operationId, takesJson } = operation;
+      const { method, path, operationId, takesJson, headers } = operation;
       const response = await call(method, fill(path) + (queries[operationId] ?? ""), {
         key: keys["otherAdmin"]!,
+        headers,
         ...(takesJson ? { json: bodies[operationId] ?? {} } : method === "PUT" && { body: "x" }),
       });
       expect(await problemOf(response)).toMatchObject({ status: 404 });

@@ -45,17 +45,19 @@ export async function newKey(scopes: ScopeName[], environment = "main"): Promise
 
 /** A host that reports: what the sandboxes of these tests run on. */
 export async function connectHost(hostId = HOST_ID, reportedAt = Date.now()): Promise<void> {
-  const capabilities = { cpu_limit: true, memory_limit: true, gpu: false, raw_tcp: true };
+  const capabilities = { cpu_limit: true, memory_limit: true, gpu: false, raw_tcp: true, exec_user: true, pty: true };
   const info = { host_id: hostId, version: "1", runtime: "docker" as const, default_image: "fake", capabilities };
   await new HostCatalog(env.DB).report({ url: "http://127.0.0.1:9", info, containers: [] }, reportedAt);
 }
 
-interface Operation {
+export interface Operation {
   method: string;
   path: string;
   operationId: string;
   scope: ScopeName | undefined;
   takesJson: boolean;
+  /** What every request of it must carry: a WebSocket asks to become one. */
+  headers: Record<string, string>;
 }
 
 /** Every operation of the generated document. */
@@ -65,7 +67,12 @@ export async function operations(): Promise<Operation[]> {
       string,
       Record<
         string,
-        { operationId: string; security: { ModalToken?: ScopeName[] }[]; requestBody?: { content: object } }
+        {
+          operationId: string;
+          security: { ModalToken?: ScopeName[] }[];
+          requestBody?: { content: object };
+          responses: object;
+        }
       >
     >;
   };
@@ -76,6 +83,7 @@ export async function operations(): Promise<Operation[]> {
       operationId: operation.operationId,
       scope: operation.security[0]?.ModalToken?.[0],
       takesJson: "application/json" in (operation.requestBody?.content ?? {}),
+      headers: "101" in operation.responses ? { upgrade: "websocket" } : {},
     })),
   );
 }

@@ -172,7 +172,7 @@ describe("hosts", () => {
     const { host_id, token } = (await created.json()) as { host_id: string; token: string };
     const { hostId, hostKey } = parseJoinToken(token)!;
     expect(hostId).toBe(host_id);
-    const capabilities = { cpu_limit: true, memory_limit: true, gpu: true, raw_tcp: true };
+    const capabilities = { cpu_limit: true, memory_limit: true, gpu: true, raw_tcp: true, exec_user: true, pty: true };
     const info = { host_id, version: "1", runtime: "docker", default_image: "d", capabilities };
     const report = async (path = `/v1/hosts/${host_id}/report`, signed = path, body: object = info) =>
       send(
@@ -217,6 +217,17 @@ describe("a host name of a tunnel", () => {
   it("leads to the sandbox's own object, never to the API", async () => {
     const response = await get("8080-sb-aaaaaaaaaaaaaaaaaaaaaa.localhost:8787");
     expect(await problemOf(response)).toMatchObject({ status: 404, code: "sandbox_not_found" });
+  });
+
+  it("takes the request to the port, without anything that could pass for ours", async () => {
+    const { sandbox_id } = await create({ encrypted_ports: [8080] });
+    const started = await call("POST", `/v1/sandboxes/${sandbox_id}/exec`, { json: { command: ["serve", "8080"] } });
+    expect(started.status).toBe(200);
+    const headers = { "x-sandbar-target": "/forged", "x-sandbar-call": "{}", "x-mine": "kept" };
+    const response = await send(new Request(`http://8080-${sandbox_id}.localhost/page`, { headers }));
+    expect([response.headers.get("x-fake-port"), await response.text()]).toEqual(["8080", "GET /page"]);
+    expect(response.headers.get("x-fake-headers")).toContain("x-mine");
+    expect(response.headers.get("x-fake-headers")).not.toContain("x-sandbar");
   });
 
   it("is that of no other domain", async () => {

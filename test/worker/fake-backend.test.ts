@@ -1,5 +1,5 @@
 import { describeBackend } from "../backends/contract.ts";
-import { FakeHost } from "../fake/fake-backend.ts";
+import { FakeHost } from "../fake/fake-host.ts";
 
 const host = new FakeHost();
 

@@ -116,8 +116,10 @@ const FIELDS = {
     "workdir",
     "readiness_probe",
     "backend",
+    "pty",
   ],
-  execSandbox: ["command", "workdir", "stdin", "env", "timeout"],
+  execSandbox: ["command", "workdir", "stdin", "env", "timeout", "user", "pty", "open_stdin", "stdout", "stderr"],
+  resizeProcess: ["rows", "cols"],
   createKey: ["name", "environment", "scopes"],
   createHost: ["name"],
   signalProcess: ["signal"],
@@ -156,12 +158,28 @@ describe("a field that is wrong", () => {
     [{ typo: 1 }, "typo"],
     [{ gpu: "H100:9" }, "gpu"],
     [{ name: "a b" }, "name"],
+    [{ pty: {} }, "pty"],
+    [{ pty: { rows: 0 }, entrypoint: ["x"] }, "pty.rows"],
   ];
   it.each(cases)("is named: %j", async (create, path) => {
     const problem = await problemOf(await call("POST", "/v1/sandboxes", { json: create }));
     expect(problem).toMatchObject({ status: 400, code: "invalid_request", detail: expect.any(String) });
     expect(problem.errors?.map((error) => error.path)).toContain(path);
     expect(problem.errors?.every(({ message }) => message.length > 0)).toBe(true);
+  });
+
+  const execCases: [object, string][] = [
+    [{ user: "a b" }, "user"],
+    [{ pty: { cols: 5000 } }, "pty.cols"],
+    [{ pty: {}, stdout: "ignore" }, "stdout"],
+    [{ pty: {}, stderr: "pipe" }, "stderr"],
+    [{ stdout: "drop" }, "stdout"],
+    [{ open_stdin: 1 }, "open_stdin"],
+  ];
+  it.each(execCases)("of an exec is named: %j", async (more, path) => {
+    const json = { command: ["true"], ...more };
+    const problem = await problemOf(await call("POST", `/v1/sandboxes/${sandboxId}/exec`, { json }));
+    expect(problem).toMatchObject({ status: 400, errors: [{ path }] });
   });
 });
 
@@ -185,10 +203,11 @@ const QUERIES: Record<string, string> = { readSandboxFile: "?path=/x", writeSand
 
 describe.each(all.filter(({ path }) => path.includes("{")))(
   "an id that is none at $method $path",
-  ({ method, path, operationId, takesJson }) => {
+  ({ method, path, operationId, takesJson, headers }) => {
     it.each(BAD_IDS)("is not found: %s", async (id) => {
       const target = path.replaceAll(/\{\w+\}/g, id) + (QUERIES[operationId] ?? "");
-      await expectRefused(await call(method, target, takesJson ? { json: BODIES[operationId] ?? {} } : {}), 404);
+      const options = { headers, ...(takesJson && { json: BODIES[operationId] ?? {} }) };
+      await expectRefused(await call(method, target, options), 404);
     });
   },
 );
@@ -218,7 +237,9 @@ describe("a path", () => {
     ["PATCH", "/v1/sandboxes", "GET, HEAD, POST"],
     ["DELETE", "/v1/sandboxes", "GET, HEAD, POST"],
     ["OPTIONS", "/v1/sandboxes", "GET, HEAD, POST"],
-    ["GET", "/v1/sandboxes/x/exec", "POST"],
+    ["PUT", "/v1/sandboxes/x/exec", "GET, HEAD, POST"],
+    ["GET", "/v1/sandboxes/x/processes/main/signal", "POST"],
+    ["POST", "/v1/sandboxes/x/processes/main/stdout", "GET, HEAD"],
     ["POST", "/v1/sandboxes/x/files", "GET, HEAD, PUT"],
     ["POST", "/docs", "GET, HEAD"],
   ])("without the method %s is 405: %s", async (method, path, allow) => {
@@ -262,6 +283,45 @@ describe("a query", () => {
       );
     },
   );
+
+  const ofProcess: [string, string, string, string][] = [
+    ["GET", "stdout", "offset=-1", "offset"],
+    ["GET", "stdout", "offset=x", "offset"],
+    ["GET", "stdout", "offset=1.5", "offset"],
+    ["GET", "stdout", "offset=1&offset=2", "offset"],
+    ["GET", "stderr", "follow=yes", "follow"],
+    ["GET", "stderr", "folow=true", "folow"],
+    ["GET", "events", "last_event_id=1", "last_event_id"],
+    ["GET", "events", "last_event_id=1.-2", "last_event_id"],
+    ["GET", "events", "offset=1", "offset"],
+    ["POST", "stdin", "offset=x", "offset"],
+    ["POST", "stdin", "eof=1", "eof"],
+    ["POST", "stdin", "end=true", "end"],
+    ["GET", "attach", "stdout_offset=x", "stdout_offset"],
+    ["GET", "attach", "stderr_offset=-1", "stderr_offset"],
+    ["GET", "attach", "acks=2", "acks"],
+    ["GET", "attach", "offset=1", "offset"],
+  ];
+  it.each(ofProcess)("of %s …/%s that is wrong is named: %s", async (method, what, query, path) => {
+    const target = `/v1/sandboxes/${sandboxId}/processes/main/${what}?${query}`;
+    const options = what === "attach" ? { headers: { upgrade: "websocket" } } : {};
+    const problem = await problemOf(await call(method, target, options));
+    expect(problem).toMatchObject({ status: 400, errors: [{ path }] });
+  });
+
+  it.each(["limit=0", "limit=1001", "limit=x", "cursor=x", "cursor=p", "cursor=-1", "nope=1"])(
+    "of the list of processes that is wrong is named: %s",
+    async (query) => {
+      const problem = await problemOf(await call("GET", `/v1/sandboxes/${sandboxId}/processes?${query}`));
+      expect(problem).toMatchObject({ status: 400, errors: [{ path: query.split("=")[0] }] });
+    },
+  );
+
+  it("of the socket of an exec that is wrong is named", async () => {
+    const options = { headers: { upgrade: "websocket" } };
+    const problem = await problemOf(await call("GET", `/v1/sandboxes/${sandboxId}/exec?acks=x`, options));
+    expect(problem).toMatchObject({ status: 400, errors: [{ path: "acks" }] });
+  });
 
   it.each(["9", "888", "77777", "rwx", "-1"])("of a file's mode that is wrong is refused: %s", async (mode) => {
     await expectRefused(await call("PUT", `/v1/sandboxes/${sandboxId}/files?path=/f&mode=${mode}`, { body: "x" }), 400);

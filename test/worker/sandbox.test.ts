@@ -18,7 +18,7 @@ const INFO = {
   version: "1",
   runtime: "docker" as const,
   default_image: "fake",
-  capabilities: { cpu_limit: true, memory_limit: true, gpu: false, raw_tcp: true },
+  capabilities: { cpu_limit: true, memory_limit: true, gpu: false, raw_tcp: true, exec_user: true, pty: true },
 };
 
 const objectOf = (sandboxId: string) => env.SANDBOXES.get(env.SANDBOXES.idFromName(sandboxId));

@@ -3,10 +3,12 @@ import { endMarkerBytes, newEndMarker } from "../../contract/end-marker.ts";
 import { FileQuerySchema, ModeSchema } from "../../contract/file.ts";
 import type { FileAnswer } from "../../sandbox/rpc.ts";
 import { parseRange } from "../byte-range.ts";
+import { SANDBOX_CONTENT } from "../bytes-response.ts";
 import type { ApiEnv } from "../env.ts";
 import { problem } from "../responses.ts";
 import { requires } from "../route-table.ts";
 import { openSandbox } from "../sandbox-client.ts";
+import { emptyStream } from "../write-stdin.ts";
 import { SandboxParamsSchema } from "./sandboxes.ts";
 
 const bytes = { "application/octet-stream": { schema: z.string().meta({ format: "binary" }) } };
@@ -85,13 +87,9 @@ function marked(body: ReadableStream<Uint8Array>, endMarker: string): ReadableSt
   return readable;
 }
 
-/** The file as it streams. Its content is the sandbox's own and must not be taken for a page of ours. */
+/** The file as it streams. */
 function fileResponse({ body, size, range }: FileAnswer, isHead: boolean): Response {
-  const headers = new Headers({
-    "content-type": "application/octet-stream",
-    "x-content-type-options": "nosniff",
-    "content-security-policy": "sandbox",
-  });
+  const headers = new Headers(SANDBOX_CONTENT);
   if (size !== undefined) headers.set("accept-ranges", "bytes");
   if (range) headers.set("content-range", `bytes ${range.first}-${range.last}/${size ?? "*"}`);
   const status = range ? 206 : 200;
@@ -108,9 +106,4 @@ function fileResponse({ body, size, range }: FileAnswer, isHead: boolean): Respo
 
 function contentLength(header: string | undefined): number | undefined {
   return header !== undefined && /^\d{1,15}$/.test(header) ? Number(header) : undefined;
-}
-
-/** RPC carries streams of bytes only. */
-function emptyStream(): ReadableStream<Uint8Array> {
-  return new ReadableStream({ type: "bytes", start: (controller) => controller.close() });
 }

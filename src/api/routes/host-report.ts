@@ -2,9 +2,9 @@ import { createRoute, z, type OpenAPIHono } from "@hono/zod-openapi";
 import { HostCatalog } from "../../catalog/hosts.ts";
 import { ApiError } from "../../contract/errors.ts";
 import { HostOrdersSchema, HostReportSchema } from "../../contract/host-protocol.ts";
-import { CONTROL_PLANE_AUDIENCE, deriveHostKey, verifyRequest } from "../../contract/host-token.ts";
 import { reconcile } from "../../placement/reconcile.ts";
 import type { ApiEnv } from "../env.ts";
+import { requireHostSignature } from "../host-signature.ts";
 import { json, jsonBody, problem } from "../responses.ts";
 
 const route = createRoute({
@@ -16,16 +16,7 @@ const route = createRoute({
   description: "What a host says of itself every few seconds, signed with its own key.",
   // No API key: the host's signature stands in for it.
   security: [],
-  middleware: async (c, next) => {
-    const url = new URL(c.req.url);
-    const hostId = c.req.param("host_id") ?? "";
-    await verifyRequest(await deriveHostKey(c.env.SIGNING_SECRET, hostId), CONTROL_PLANE_AUDIENCE, {
-      authorization: c.req.header("authorization"),
-      method: c.req.method,
-      target: url.pathname + url.search,
-    });
-    await next();
-  },
+  middleware: requireHostSignature,
   request: { params: z.object({ host_id: z.string() }), body: jsonBody(HostReportSchema) },
   responses: { 200: json("What the host is to do.", HostOrdersSchema), ...problem },
 });

@@ -1,15 +1,13 @@
 import { createRoute, z, type OpenAPIHono } from "@hono/zod-openapi";
-import { ApiError } from "../../contract/errors.ts";
 import { WaitSchema } from "../../contract/fields.ts";
-import { ProcessIdSchema } from "../../contract/ids.ts";
-import { ContainerProcessSchema, SignalNameSchema } from "../../contract/process.ts";
+import { ListQueryShape } from "../../contract/list.ts";
+import { ContainerProcessSchema, ProcessPageSchema, SignalNameSchema } from "../../contract/process.ts";
 import type { ApiEnv } from "../env.ts";
+import { processIdOf, ProcessParamsSchema } from "../process-id.ts";
 import { json, jsonBody, problem } from "../responses.ts";
 import { requires } from "../route-table.ts";
 import { openSandbox } from "../sandbox-client.ts";
 import { SandboxParamsSchema } from "./sandboxes.ts";
-
-const ProcessParamsSchema = SandboxParamsSchema.extend({ process_id: z.string() });
 
 const listRoute = createRoute({
   method: "get",
@@ -17,10 +15,10 @@ const listRoute = createRoute({
   operationId: "listProcesses",
   tags: ["Execution"],
   summary: "List Processes",
-  description: "The processes that were started by exec, oldest first, those that have ended included.",
+  description: "The entrypoint, as `main`, and the processes that exec started, oldest first, ended ones included.",
   security: requires("read"),
-  request: { params: SandboxParamsSchema },
-  responses: { 200: json("The processes.", z.object({ data: z.array(ContainerProcessSchema) })), ...problem },
+  request: { params: SandboxParamsSchema, query: z.strictObject(ListQueryShape) },
+  responses: { 200: json("A page of processes.", ProcessPageSchema), ...problem },
 });
 
 const getRoute = createRoute({
@@ -70,7 +68,7 @@ const killRoute = createRoute({
 export function registerProcesses(api: OpenAPIHono<ApiEnv>): void {
   api.openapi(listRoute, async (c) => {
     const sandbox = openSandbox(c.env, c.req.valid("param").sandbox_id);
-    return c.json({ data: await sandbox.listProcesses(c.get("principal")) }, 200);
+    return c.json(await sandbox.listProcesses(c.get("principal"), c.req.valid("query")), 200);
   });
 
   api.openapi(getRoute, async (c) => {
@@ -78,25 +76,19 @@ export function registerProcesses(api: OpenAPIHono<ApiEnv>): void {
     const { wait = 0 } = c.req.valid("query");
     const sandbox = openSandbox(c.env, sandbox_id);
     const waitMs = Math.ceil(wait * 1000);
-    return c.json(await sandbox.getProcess(c.get("principal"), processId(process_id), waitMs), 200);
+    return c.json(await sandbox.getProcess(c.get("principal"), processIdOf(process_id), waitMs), 200);
   });
 
   api.openapi(signalRoute, async (c) => {
     const { sandbox_id, process_id } = c.req.valid("param");
     const { signal } = c.req.valid("json");
-    await openSandbox(c.env, sandbox_id).signal(c.get("principal"), processId(process_id), signal);
+    await openSandbox(c.env, sandbox_id).signal(c.get("principal"), processIdOf(process_id), signal);
     return c.body(null, 204);
   });
 
   api.openapi(killRoute, async (c) => {
     const { sandbox_id, process_id } = c.req.valid("param");
-    await openSandbox(c.env, sandbox_id).signal(c.get("principal"), processId(process_id), "SIGKILL");
+    await openSandbox(c.env, sandbox_id).signal(c.get("principal"), processIdOf(process_id), "SIGKILL");
     return c.body(null, 204);
   });
-}
-
-/** What cannot be a process id names no process. */
-function processId(text: string): string {
-  if (!ProcessIdSchema.safeParse(text).success) throw new ApiError("process_not_found");
-  return text;
 }

@@ -9,13 +9,24 @@ import {
   type ProcessStatus,
   type StartSpec,
 } from "../../contract/host-protocol.ts";
-import type { OutputStream, SignalName } from "../../contract/process.ts";
-import type { Backend, ByteRange, FileContent, StartOutcome, WriteOptions } from "../backend.ts";
+import type { AttachSpec } from "../../contract/attach.ts";
+import type { ByteSource } from "../../contract/byte-source.ts";
+import type { Cursor } from "../../contract/events.ts";
+import {
+  StdinStateSchema,
+  type OutputStream,
+  type SignalName,
+  type StdinState,
+  type TerminalSize,
+} from "../../contract/process.ts";
+import type { Backend, ByteRange, FileContent, StartOutcome, StdinOptions, WriteOptions } from "../backend.ts";
 import { HostClient, type HostAddress } from "./host-client.ts";
 
 /** A start may pull an image first. */
 const START_TIMEOUT_MS = 11 * 60_000;
 const SNAPSHOT_TIMEOUT_MS = 10 * 60_000;
+/** The host dials back meanwhile. */
+const ATTACH_TIMEOUT_MS = 15_000;
 /** What a call may take beyond the time that it was asked to wait. */
 const WAIT_GRACE_MS = 30_000;
 
@@ -69,9 +80,28 @@ export class DockerBackend implements Backend {
     return this.#client.run("POST", `${this.#base}/processes/${processId}/signal`, { body: { signal } });
   }
 
-  async output(processId: string, stream: OutputStream, offset: number, follow: boolean) {
-    const target = `${this.#base}/processes/${processId}/${stream}?offset=${offset}&follow=${follow}`;
-    return bodyOf(await this.#client.raw("GET", target));
+  output(processId: string, stream: OutputStream, offset: number, follow: boolean): Promise<ByteSource> {
+    return this.#client.source(`${this.#base}/processes/${processId}/${stream}?offset=${offset}&follow=${follow}`);
+  }
+
+  events(processId: string, { stdout, stderr }: Cursor): Promise<ByteSource> {
+    return this.#client.source(`${this.#base}/processes/${processId}/events?stdout=${stdout}&stderr=${stderr}`);
+  }
+
+  writeStdin(processId: string, body: ReadableStream<Uint8Array>, options: StdinOptions): Promise<StdinState> {
+    const query = new URLSearchParams({ eof: String(options.eof) });
+    if (options.offset !== undefined) query.set("offset", String(options.offset));
+    const target = `${this.#base}/processes/${processId}/stdin?${query}`;
+    return this.#client.upload(StdinStateSchema, "POST", target, body);
+  }
+
+  resize(processId: string, size: TerminalSize): Promise<void> {
+    return this.#client.run("POST", `${this.#base}/processes/${processId}/resize`, { body: size });
+  }
+
+  attach(processId: string, spec: AttachSpec): Promise<void> {
+    const target = `${this.#base}/processes/${processId}/attachments`;
+    return this.#client.run("POST", target, { body: spec, timeoutMs: ATTACH_TIMEOUT_MS });
   }
 
   async readFile(path: string, range?: ByteRange): Promise<FileContent> {

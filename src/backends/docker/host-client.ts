@@ -1,7 +1,8 @@
 import type { z } from "zod";
+import type { ByteSource } from "../../contract/byte-source.ts";
 import { ApiError } from "../../contract/errors.ts";
-import { deriveHostKey, signRequest } from "../../contract/host-token.ts";
-import { fromProblem } from "../../contract/problem.ts";
+import { errorOfHostAnswer, hostAway } from "../../contract/host-answer.ts";
+import { deriveHostKey, importHostKey, signRequest, type ReadyKey } from "../../contract/host-token.ts";
 
 /** A host, as the control plane reaches it. */
 export interface HostAddress {
@@ -24,7 +25,7 @@ const SIGNATURE_HEADER = "x-sandbar-signature";
 export class HostClient {
   readonly #host: HostAddress;
   readonly #signingSecret: string;
-  #key: Promise<string> | undefined;
+  #key: Promise<ReadyKey> | undefined;
 
   constructor(host: HostAddress, signingSecret: string) {
     this.#host = host;
@@ -33,60 +34,78 @@ export class HostClient {
 
   /** One JSON call; the answer is checked against the schema. */
   async json<T>(schema: z.ZodType<T>, method: string, target: string, options: CallOptions = {}): Promise<T> {
-    const response = await this.#call(method, target, options);
-    const parsed = schema.safeParse(await response.json().catch(() => undefined));
-    if (!parsed.success) {
-      throw new ApiError("backend_unavailable", {
-        detail: "The host gave an answer that makes no sense.",
-        cause: parsed.error,
-      });
-    }
-    return parsed.data;
+    return this.#call(method, target, options, (response) => readJson(schema, response));
+  }
+
+  /** One call whose body is a stream, with a JSON answer. It takes as long as the body and the host do. */
+  async upload<T>(schema: z.ZodType<T>, method: string, target: string, body: ReadableStream<Uint8Array>): Promise<T> {
+    const headers = { "content-type": "application/octet-stream" };
+    return readJson(schema, await this.raw(method, target, { body, headers }));
+  }
+
+  /** The signed request for bytes, for whoever is to read them. Nothing is sent yet. */
+  async source(target: string): Promise<ByteSource> {
+    const url = `${this.#host.url}${target}`;
+    return { kind: "request", url, headers: { [SIGNATURE_HEADER]: await this.#sign("GET", target) } };
   }
 
   /** One call without an answer. */
   async run(method: string, target: string, options: CallOptions = {}): Promise<void> {
-    const response = await this.#call(method, target, options);
-    await response.body?.cancel();
+    await this.#call(method, target, options, async (response) => response.body?.cancel());
   }
 
-  async #call(method: string, target: string, options: CallOptions): Promise<Response> {
-    return this.raw(method, target, {
-      ...(options.body !== undefined && {
-        body: JSON.stringify(options.body),
-        headers: { "content-type": "application/json" },
-      }),
-      signal: AbortSignal.timeout(options.timeoutMs ?? DEFAULT_TIMEOUT_MS),
-    });
+  /** The time limit ends with the call: a timer left behind would keep the object from its sleep. */
+  async #call<T>(
+    method: string,
+    target: string,
+    options: CallOptions,
+    read: (response: Response) => Promise<T>,
+  ): Promise<T> {
+    const limit = new AbortController();
+    const timer = setTimeout(() => limit.abort(), options.timeoutMs ?? DEFAULT_TIMEOUT_MS);
+    const init: RequestInit = { signal: limit.signal };
+    if (options.body !== undefined) {
+      init.body = JSON.stringify(options.body);
+      init.headers = { "content-type": "application/json" };
+    }
+    try {
+      return await read(await this.raw(method, target, init));
+    } finally {
+      clearTimeout(timer);
+    }
   }
 
   /** One call whose bodies are streams. Throws for an answer that is an error. */
   async raw(method: string, target: string, init: RequestInit = {}): Promise<Response> {
     const response = await this.send(method, target, init);
-    if (response.ok) return response;
-    const problem = fromProblem(await response.json().catch(() => undefined));
-    if (problem && problem.code !== "unauthenticated") throw problem;
-    throw new ApiError("backend_unavailable", {
-      detail: problem
-        ? "The host does not accept the control plane's signature."
-        : `The host answered ${response.status}.`,
-      retryAfter: 5,
-    });
+    const error = await errorOfHostAnswer(response);
+    if (error) throw error;
+    return response;
   }
 
   /** One call, whatever the answer is. */
   async send(method: string, target: string, init: RequestInit): Promise<Response> {
-    this.#key ??= deriveHostKey(this.#signingSecret, this.#host.hostId);
     const headers = new Headers(init.headers);
-    headers.set(SIGNATURE_HEADER, await signRequest(await this.#key, this.#host.hostId, method, target));
+    headers.set(SIGNATURE_HEADER, await this.#sign(method, target));
     try {
       return await fetch(`${this.#host.url}${target}`, { ...init, method, headers, redirect: "manual" });
     } catch (cause) {
-      throw new ApiError("backend_unavailable", {
-        detail: "The sandbox's host does not answer.",
-        retryAfter: 5,
-        cause,
-      });
+      throw hostAway(cause);
     }
   }
+
+  async #sign(method: string, target: string): Promise<string> {
+    this.#key ??= deriveHostKey(this.#signingSecret, this.#host.hostId).then(importHostKey);
+    return signRequest(await this.#key, this.#host.hostId, method, target);
+  }
+}
+
+/** The answer, checked against the schema. */
+async function readJson<T>(schema: z.ZodType<T>, response: Response): Promise<T> {
+  const parsed = schema.safeParse(await response.json().catch(() => undefined));
+  if (parsed.success) return parsed.data;
+  throw new ApiError("backend_unavailable", {
+    detail: "The host gave an answer that makes no sense.",
+    cause: parsed.error,
+  });
 }

@@ -1,0 +1,43 @@
+import { ApiError } from "../contract/errors.ts";
+
+/**
+ * What the Worker asks of a sandbox's object by `fetch`, where RPC does not reach: a request to a port, and sockets. It
+ * stands in one header, which the Worker sets on every request after it has taken away all that begin as it does.
+ */
+export type SandboxCall =
+  | { kind: "port"; port: number }
+  /** A client's socket to a process. */
+  | ({ kind: "attach"; environment: string } & AttachRequest)
+  /** A client's socket whose first message says what to run. */
+  | { kind: "exec"; environment: string; acks: boolean }
+  /** A host dials back for an attachment. The Worker has checked that it is this host. */
+  | { kind: "attachment"; hostId: string; attachmentId: string };
+
+/** Where in the output of which process a client's socket begins. */
+export interface AttachRequest {
+  processId: string;
+  stdoutOffset: number;
+  stderrOffset: number;
+  acks: boolean;
+}
+
+const OWN_PREFIX = "x-sandbar-";
+const CALL_HEADER = `${OWN_PREFIX}call`;
+
+/** The headers with the call in them, and nothing of the client's that could pass for one of ours. */
+export function withCall(headers: Headers, call: SandboxCall): Headers {
+  const own = withoutCall(headers);
+  own.set(CALL_HEADER, JSON.stringify(call));
+  return own;
+}
+
+/** The headers without any of ours. */
+export function withoutCall(headers: Headers): Headers {
+  return new Headers([...headers].filter(([name]) => !name.startsWith(OWN_PREFIX)));
+}
+
+export function callOf(request: Request): SandboxCall {
+  const header = request.headers.get(CALL_HEADER);
+  if (header === null) throw new ApiError("internal", { detail: "The request says nothing of what it is for." });
+  return JSON.parse(header) as SandboxCall;
+}

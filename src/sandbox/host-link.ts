@@ -1,0 +1,47 @@
+import type { Backend } from "../backends/backend.ts";
+import type { OpenBackend } from "../backends/index.ts";
+import { ApiError } from "../contract/errors.ts";
+import type { Lifecycle } from "./lifecycle.ts";
+import type { Placement, SandboxRecord } from "./store.ts";
+
+/** The way to the sandbox's container, where it was placed. */
+export class HostLink {
+  readonly #lifecycle: Lifecycle;
+  readonly #openBackend: () => OpenBackend;
+  readonly #locate: (hostId: string) => Promise<Placement | undefined>;
+  #opened: { backend: Backend; generation: number; placement: Placement } | undefined;
+
+  constructor(
+    lifecycle: Lifecycle,
+    openBackend: () => OpenBackend,
+    locate: (hostId: string) => Promise<Placement | undefined>,
+  ) {
+    this.#lifecycle = lifecycle;
+    this.#openBackend = openBackend;
+    this.#locate = locate;
+  }
+
+  /** The backend, also of a sandbox that has ended. */
+  open(record: Readonly<SandboxRecord> | undefined = this.#lifecycle.record): Backend {
+    if (!record?.placement) {
+      throw new ApiError("backend_unavailable", { detail: "The sandbox is on no host.", retryAfter: 1 });
+    }
+    const { sandboxId, generation, placement } = record;
+    if (this.#opened?.generation !== generation || this.#opened.placement !== placement) {
+      this.#opened = { backend: this.#openBackend()(sandboxId, generation, placement), generation, placement };
+    }
+    return this.#opened.backend;
+  }
+
+  /** The backend once the container runs. Throws `sandbox_ended` when there will be none any more. */
+  running(): Promise<Backend> {
+    return this.#lifecycle.running((record) => this.open(record));
+  }
+
+  /** Looks up where the sandbox's host is now: it may have come back at another address. */
+  async relocate(): Promise<void> {
+    const before = this.#lifecycle.record?.placement;
+    const now = before && (await this.#locate(before.hostId));
+    if (now && now.url !== before.url) this.#lifecycle.update({ placement: now }, false);
+  }
+}

@@ -1,0 +1,103 @@
+import type { OpenBackend } from "../backends/index.ts";
+import { findHosts, locateHost } from "../placement/find-hosts.ts";
+import { publishSandbox } from "../placement/publish.ts";
+import { Attachments } from "./attachments.ts";
+import { Bridge } from "./bridge.ts";
+import { Cleanup } from "./cleanup.ts";
+import { ExecSockets } from "./exec-sockets.ts";
+import { HostLink } from "./host-link.ts";
+import { Lifecycle } from "./lifecycle.ts";
+import { hasStarted } from "./machine.ts";
+import { Operations } from "./operations.ts";
+import { Outbox } from "./outbox.ts";
+import { Probe } from "./probe.ts";
+import { ProcessOutput } from "./process-output.ts";
+import { Processes } from "./processes.ts";
+import { ProcessesAtEnd } from "./processes-at-end.ts";
+import { SocketEvents } from "./socket-events.ts";
+import { Sockets } from "./sockets.ts";
+import { Starter } from "./starter.ts";
+import { SandboxStore } from "./store.ts";
+import { Timers } from "./timers.ts";
+import { Watch } from "./watch.ts";
+
+/** The parts of the object, wired together. */
+export class Parts {
+  readonly store: SandboxStore;
+  readonly timers: Timers;
+  readonly lifecycle: Lifecycle;
+  readonly host: HostLink;
+  readonly outbox: Outbox;
+  readonly starter: Starter;
+  readonly watch: Watch;
+  readonly probe: Probe;
+  readonly cleanup: Cleanup;
+  readonly operations: Operations;
+  readonly processes: Processes;
+  readonly output: ProcessOutput;
+  readonly attachments: Attachments;
+  readonly execs: ExecSockets;
+  readonly socketEvents: SocketEvents;
+
+  constructor(ctx: DurableObjectState, db: D1Database, openBackend: () => OpenBackend) {
+    const now = () => Date.now();
+    const sockets = new Sockets(ctx);
+    const isAttached = () => sockets.hasClients;
+    this.store = new SandboxStore(ctx.storage);
+    this.timers = new Timers(ctx.storage);
+    const effects = {
+      changed: () => {
+        this.outbox.schedule();
+        ctx.waitUntil(this.outbox.flush());
+      },
+      started: () => {
+        this.processes.recordMain();
+        ctx.waitUntil(this.probe.run());
+      },
+      ended: () => ctx.waitUntil(this.socketEvents.sandboxEnded(this.cleanup.run())),
+    };
+    this.lifecycle = new Lifecycle(this.store, this.timers, effects, isAttached, now);
+    let backends: OpenBackend | undefined;
+    this.host = new HostLink(
+      this.lifecycle,
+      () => (backends ??= openBackend()),
+      (hostId) => locateHost(db, hostId),
+    );
+    const open = () => this.host.open();
+    this.outbox = new Outbox(this.lifecycle, this.timers, (record) => publishSandbox(db, record), now);
+    this.starter = new Starter(
+      this.lifecycle,
+      this.timers,
+      (record) => findHosts(db, record),
+      (record) => this.host.open(record),
+      now,
+    );
+    this.watch = new Watch(this.lifecycle, this.timers, open, isAttached, now);
+    this.probe = new Probe(this.lifecycle, this.timers, open, now);
+    this.operations = new Operations(this.lifecycle, this.host, this.watch);
+    const atEnd = new ProcessesAtEnd(this.store, this.lifecycle, this.host);
+    this.cleanup = new Cleanup(this.lifecycle, this.timers, open, atEnd, now);
+    this.processes = new Processes(this.store, this.lifecycle, this.host, atEnd, () => this.watch.check(), now);
+    this.output = new ProcessOutput(this.processes, this.lifecycle, this.host, now);
+    this.attachments = new Attachments(sockets, this.processes, this.lifecycle, this.host);
+    const bridge = new Bridge(sockets);
+    this.execs = new ExecSockets(sockets, bridge, this.attachments, this.processes, this.timers, now);
+    this.socketEvents = new SocketEvents(
+      sockets,
+      bridge,
+      this.execs,
+      this.processes,
+      this.operations,
+      this.lifecycle,
+      this.timers,
+      now,
+    );
+    this.#resumeIdleTime();
+  }
+
+  /** Sockets that went down with the object they were attached to have told nobody: their sandbox may idle again. */
+  #resumeIdleTime(): void {
+    const { record } = this.store;
+    if (record && hasStarted(record.state) && this.timers.dueAt("idle") === undefined) this.lifecycle.touch();
+  }
+}
