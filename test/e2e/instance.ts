@@ -146,6 +146,8 @@ export interface ProcessView {
   process_id: string;
   returncode: number | null;
   timed_out: boolean;
+  command: string[];
+  finish_reason?: string;
   stdout: string;
   stderr: string;
 }

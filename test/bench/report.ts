@@ -1,0 +1,49 @@
+import { mkdirSync, writeFileSync } from "node:fs";
+import { cpus, totalmem } from "node:os";
+import { dirname } from "node:path";
+
+export interface Row {
+  what: string;
+  unit: "ms" | "MB/s" | "per s" | "MiB";
+  ours: number;
+  /** The engine's own command line, where there is one. */
+  engine?: number | undefined;
+  /** What `ours / engine` is to be: at most, or at least. */
+  target?: { atMost: number } | { atLeast: number } | undefined;
+}
+
+const digits = (value: number) => (value >= 100 ? value.toFixed(0) : value >= 10 ? value.toFixed(1) : value.toFixed(2));
+
+export const ratioOf = ({ ours, engine }: Row): number | undefined =>
+  engine === undefined ? undefined : ours / engine;
+
+/** Whether a ratio is what it is to be; undefined where nothing is asked, or nothing was compared. */
+export function isMet(row: Row): boolean | undefined {
+  const ratio = ratioOf(row);
+  if (ratio === undefined || !row.target) return undefined;
+  return "atMost" in row.target ? ratio <= row.target.atMost : ratio >= row.target.atLeast;
+}
+
+/** The results as a table of Markdown. */
+export function table(rows: Row[]): string {
+  const lines = rows.map((row) => {
+    const ratio = ratioOf(row);
+    const target = row.target && ("atMost" in row.target ? `≤ ${row.target.atMost}` : `≥ ${row.target.atLeast}`);
+    const engine = row.engine === undefined ? "" : `${digits(row.engine)} ${row.unit}`;
+    const verdict = isMet(row) === false ? " (missed)" : "";
+    return `| ${row.what} | ${digits(row.ours)} ${row.unit} | ${engine} | ${ratio === undefined ? "" : digits(ratio)} | ${target ?? ""}${verdict} |`;
+  });
+  return ["| | Sandbar | `docker exec` | ratio | target |", "|---|---|---|---|---|", ...lines].join("\n");
+}
+
+export function writeJson(path: string, runtime: string, rows: Row[]): void {
+  mkdirSync(dirname(path), { recursive: true });
+  const machine = { cpus: cpus().length, model: cpus()[0]?.model, memory_bytes: totalmem(), node: process.version };
+  const results = rows.map((row) => ({ ...row, ratio: ratioOf(row), met: isMet(row) }));
+  writeFileSync(path, `${JSON.stringify({ at: new Date().toISOString(), runtime, machine, results }, null, 2)}\n`);
+}
+
+export function percentile(times: number[], share: number): number {
+  const sorted = times.toSorted((a, b) => a - b);
+  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))]!;
+}
