@@ -6,7 +6,7 @@ import type { Terminal } from "../linux/terminal.ts";
 import type { ProcessOutput, Spawned } from "../runtime.ts";
 import { Descriptor, FifoReader, FifoWriter } from "./fifo.ts";
 import { inputOf, noInput } from "./input.ts";
-import { removeSlot, type SlotParts } from "./slot.ts";
+import { removePart, removeSlot, type SlotParts } from "./slot.ts";
 
 /** Signals a process group from outside; resolves to false when there is none (yet). `pid` is the sandbox's number. */
 export type SignalGroup = (pid: number, signal: SignalName) => Promise<boolean>;
@@ -165,12 +165,13 @@ export class LaunchedProcess implements Spawned {
     this.#hold?.write("\n");
   }
 
-  /** Without its files, the slot is done with for the launcher, too. */
+  /** Without its files the slot is done with for the launcher, too: `ack` first, which it waits at. */
   #close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    removeSlot(this.#slot.base, this.#slot.parts);
+    removePart(this.#slot.base, "ack");
     this.#ack.close();
+    removeSlot(this.#slot.base, this.#slot.parts);
     this.#hold?.close();
     this.#input?.close();
     for (const output of this.#outputs) output.close();

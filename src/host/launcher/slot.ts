@@ -4,14 +4,14 @@ import type { SpawnSpec } from "../runtime.ts";
 import type { Streams } from "./spec-script.ts";
 
 /** The FIFOs that a slot may have, by their endings; `st` and `ack` it always has. */
-const PARTS = ["in", "out", "err", "hold", "st", "ack"] as const;
+const PARTS = ["ack", "st", "in", "out", "err", "hold"] as const;
 type Part = (typeof PARTS)[number];
 
 export type SlotParts = ReadonlySet<Part>;
 
 /** The parts that a process needs. On a terminal it has no pipes. */
 export function partsFor(spec: Pick<SpawnSpec, "input" | "stdout" | "stderr">, isTerminal: boolean): SlotParts {
-  const parts = new Set<Part>(["st", "ack"]);
+  const parts = new Set<Part>(["ack", "st"]);
   if (isTerminal) return parts;
   if (spec.input !== "none") parts.add("in");
   if (spec.input === "open") parts.add("hold");
@@ -31,12 +31,14 @@ export function makeSlot(base: string, parts: SlotParts): void {
 
 /** Removes the files of a slot: a launcher that reads its name later starts nothing. */
 export function removeSlot(base: string, parts: SlotParts): void {
-  for (const part of [...parts, "spec"]) {
-    try {
-      unlinkSync(`${base}.${part}`);
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
-    }
+  for (const part of [...parts, "spec"] as const) removePart(base, part);
+}
+
+export function removePart(base: string, part: Part | "spec"): void {
+  try {
+    unlinkSync(`${base}.${part}`);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
   }
 }
 

@@ -26,6 +26,7 @@ const SPLICE_F_NONBLOCK = 2;
 const F_SETPIPE_SZ = 1031;
 /** `struct epoll_event` is packed on x86-64 only. */
 const EVENT_BYTES = process.arch === "x64" ? 12 : 16;
+const EVENTS_AT_ONCE = 64;
 const EVENT_DATA_AT = EVENT_BYTES - 8;
 
 /** Looked up at its first use: not every machine that runs the rest of this daemon has all of them. */
@@ -82,29 +83,28 @@ export function growPipe(fd: number, bytes: number): void {
 
 /** Waits for descriptors to become readable; each is known by a number of the caller's. */
 export class Epoll {
-  readonly #fd = check("epoll_create1", result(calls.epollCreate(EPOLL_CLOEXEC)));
-  readonly #events: Buffer;
-  readonly #limit: number;
+  /** Other threads may use it, too: they make an `Epoll` of it. */
+  readonly fd: number;
+  readonly #events = Buffer.alloc(EVENTS_AT_ONCE * EVENT_BYTES);
 
-  constructor(limit = 64) {
-    this.#limit = limit;
-    this.#events = Buffer.alloc(limit * EVENT_BYTES);
+  constructor(fd = check("epoll_create1", result(calls.epollCreate(EPOLL_CLOEXEC)))) {
+    this.fd = fd;
   }
 
   add(fd: number, key: number): void {
     const event = Buffer.alloc(EVENT_BYTES);
     event.writeUInt32LE(EPOLLIN, 0);
     event.writeUInt32LE(key, EVENT_DATA_AT);
-    check("epoll_ctl", result(calls.epollControl(this.#fd, EPOLL_CTL_ADD, fd, event)));
+    check("epoll_ctl", result(calls.epollControl(this.fd, EPOLL_CTL_ADD, fd, event)));
   }
 
   remove(fd: number): void {
-    calls.epollControl(this.#fd, EPOLL_CTL_DEL, fd, null);
+    calls.epollControl(this.fd, EPOLL_CTL_DEL, fd, null);
   }
 
   /** What has something to read, or nothing more ever; empty when the time is up. */
   wait(timeoutMs: number): { key: number; hasBytes: boolean }[] {
-    const { value, errno } = result(calls.epollWait(this.#fd, this.#events, this.#limit, timeoutMs));
+    const { value, errno } = result(calls.epollWait(this.fd, this.#events, EVENTS_AT_ONCE, timeoutMs));
     if (errno !== 0 && errno !== EINTR) check("epoll_wait", { value, errno });
     return Array.from({ length: Math.max(0, value) }, (_, index) => {
       const at = index * EVENT_BYTES;

@@ -1,9 +1,12 @@
 /** How many streams one pump carries at a time. */
 export const MAX_STREAMS = 16_384;
 
-/** What the daemon's thread tells the pump's; a byte on the wake pipe goes with it. */
+/** What the daemon's thread tells the pump's. A byte on the wake pipe goes with it, but for `open`: see there. */
 export type PumpCommand =
-  /** Takes over the reading end of a pipe: its bytes go to the segments of `base`, from offset `length` on. */
+  /**
+   * Takes over the reading end of a pipe: its bytes go to the segments of `base`, from offset `length` on. Whoever says so has
+   * the pipe watched, too; the pump hears of it when there is something to do.
+   */
   | { kind: "open"; key: number; fd: number; base: string; length: number }
   /** Goes on with a stream that was held. */
   | { kind: "resume"; key: number }
@@ -13,7 +16,7 @@ export type PumpCommand =
   | { kind: "close"; key: number }
   | { kind: "end" };
 
-/** What the pump tells. Lengths stand in the shared memory and are only said to have changed. */
+/** What the pump tells, what happened together in one message. Lengths stand in the shared memory and are only said to have changed. */
 export type PumpNews =
   | { kind: "grown" }
   /** The pipe is at its end, cannot be read, or was let go of as asked: the last news of a key. */

@@ -26,32 +26,35 @@ interface Stream {
   isGrown: boolean;
 }
 
-const { wakeFd, memory } = workerData as { wakeFd: number; memory: PumpMemory };
+const { wakeFd, epollFd, memory } = workerData as { wakeFd: number; epollFd: number; memory: PumpMemory };
 const port = parentPort!;
-const epoll = new Epoll();
+const epoll = new Epoll(epollFd);
 const streams = new Map<number, Stream>();
 const nowhere = openSync("/dev/null", "w");
 const wakeBytes = Buffer.alloc(256);
+let untold: PumpNews[] = [];
 let isEnding = false;
 
 epoll.add(wakeFd, WAKE_KEY);
 while (!isEnding) {
   for (const { key, hasBytes } of epoll.wait(WAIT_MS)) {
+    if (key === WAKE_KEY) readSync(wakeFd, wakeBytes);
+    if (key === WAKE_KEY || !streams.has(key)) obey();
     const stream = streams.get(key);
-    if (key === WAKE_KEY) obey();
-    else if (stream && hasBytes) move(stream);
+    if (stream && hasBytes) move(stream);
     // Without a look at the disk: most processes never say a word on one of their outputs.
     else if (stream) release(stream);
   }
+  if (untold.length > 0) port.postMessage(untold);
+  untold = [];
 }
 for (const stream of streams.values()) release(stream);
 
 function tell(news: PumpNews): void {
-  port.postMessage(news);
+  untold.push(news);
 }
 
 function obey(): void {
-  readSync(wakeFd, wakeBytes);
   for (let next = receiveMessageOnPort(port); next; next = receiveMessageOnPort(port)) {
     const command = next.message as PumpCommand;
     if (command.kind === "end") isEnding = true;
@@ -62,9 +65,8 @@ function obey(): void {
 
 function open({ key, fd, base, length }: Extract<PumpCommand, { kind: "open" }>): void {
   const writer = new SegmentWriter(base);
-  const stream = { key, fd, writer, length, isDiscarding: false, isHeld: false, isGrown: false };
+  const stream: Stream = { key, fd, writer, length, isDiscarding: false, isHeld: false, isGrown: false };
   streams.set(key, stream);
-  epoll.add(fd, key);
 }
 
 function change(command: Extract<PumpCommand, { kind: "resume" | "discard" | "close" }>): void {

@@ -1,7 +1,7 @@
 import { closeSync, constants, mkdtempSync, openSync, rmSync, writeSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { Worker } from "node:worker_threads";
-import { makeFifo } from "../linux/libc.ts";
+import { Epoll, makeFifo } from "../linux/libc.ts";
 import { MAX_STREAMS, type PumpCommand, type PumpMemory, type PumpNews } from "./pump-protocol.ts";
 
 /** What becomes of a stream that the pump carries. */
@@ -22,6 +22,13 @@ export interface PumpedStream {
   close(): void;
 }
 
+interface Thread {
+  worker: Worker;
+  /** The end of the wake pipe that is written. */
+  wake: number;
+  epoll: Epoll;
+}
+
 /** The daemon's side of `pump-thread.ts`. One a daemon; started with the first stream. */
 export class Pump {
   readonly #listeners = new Map<number, PumpListener>();
@@ -33,7 +40,7 @@ export class Pump {
     notice: new Int32Array(new SharedArrayBuffer(4)),
   };
   #nextKey = 0;
-  #thread: { worker: Worker; wake: number } | undefined;
+  #thread: Thread | undefined;
 
   /** Takes over the reading end of a pipe; it is closed at its end. `base` and `length`: see `segments.ts`. */
   open(fd: number, base: string, length: number, listener: PumpListener): PumpedStream {
@@ -46,7 +53,10 @@ export class Pump {
     this.#lengths.set(key, length);
     Atomics.store(this.#memory.lengths, key, BigInt(length));
     Atomics.store(this.#memory.limits, key, BigInt(Number.MAX_SAFE_INTEGER));
-    this.#command({ kind: "open", key, fd, base, length });
+    this.#thread ??= this.#start();
+    this.#thread.worker.postMessage({ kind: "open", key, fd, base, length } satisfies PumpCommand);
+    // Watched from here on: the thread need not be woken for a pipe in which there is nothing yet.
+    this.#thread.epoll.add(fd, key);
     const command = (kind: "resume" | "discard" | "close") => {
       if (this.#listeners.get(key) === listener) this.#command({ kind, key });
     };
@@ -67,13 +77,14 @@ export class Pump {
   /** Ends the thread; what is in the pipes stays there. */
   async end(): Promise<void> {
     if (!this.#thread) return;
-    const { worker, wake } = this.#thread;
+    const { worker, wake, epoll } = this.#thread;
     const exited = new Promise<void>((resolve) => worker.once("exit", () => resolve()));
     worker.ref();
     this.#command({ kind: "end" });
     this.#thread = undefined;
     await exited;
     closeSync(wake);
+    closeSync(epoll.fd);
   }
 
   #command(command: PumpCommand): void {
@@ -82,24 +93,25 @@ export class Pump {
     writeSync(this.#thread.wake, "!");
   }
 
-  #start(): { worker: Worker; wake: number } {
+  #start(): Thread {
     const dir = mkdtempSync(`${tmpdir()}/sandbar-wake-`);
     makeFifo(`${dir}/wake`);
     const wakeFd = openSync(`${dir}/wake`, constants.O_RDONLY | constants.O_NONBLOCK);
     const wake = openSync(`${dir}/wake`, constants.O_WRONLY);
     rmSync(dir, { recursive: true });
+    const epoll = new Epoll();
     const worker = new Worker(new URL("./pump-thread.ts", import.meta.url), {
-      workerData: { wakeFd, memory: this.#memory },
+      workerData: { wakeFd, epollFd: epoll.fd, memory: this.#memory },
       // It closes what this thread has opened.
       trackUnmanagedFds: false,
     });
     worker.unref();
-    worker.on("message", (news: PumpNews) => this.#hear(news));
+    worker.on("message", (news: PumpNews[]) => news.forEach((one) => this.#hear(one)));
     // Without it no output is kept: the daemon ends, and the next one takes the pipes up where they are.
     worker.on("error", (error) => {
       throw error;
     });
-    return { worker, wake };
+    return { worker, wake, epoll };
   }
 
   #hear(news: PumpNews): void {
