@@ -57,7 +57,8 @@ describe.skipIf(noEngine !== undefined)("signals", { timeout: 30_000 }, () => {
     const containerId = inspect(container, "{{.Id}}");
     const { process, pid } = await group(container);
     expect(await signalInside(engine, { containerId, pid: 999_999, signal: "SIGTERM" })).toBe(false);
-    expect(await signalInside(engine, { containerId, pid, signal: "SIGTERM" })).toBe(true);
+    // The group is there once the program has its session.
+    await expect.poll(() => signalInside(engine, { containerId, pid, signal: "SIGTERM" })).toBe(true);
     expect(await process.exited).toBe(143);
   });
 

@@ -5,6 +5,8 @@ import { type Engine, EngineError } from "./engine.ts";
 import { BUSYBOX } from "./tools.ts";
 
 const KILL_TIMEOUT_MS = 10_000;
+const CODE_ATTEMPTS = 100;
+const CODE_PAUSE_MS = 10;
 
 /** Names the process to a kill from inside, where the machine's own pid is of no use. */
 export const PROCESS_MARK = "SANDBAR_PROCESS_ID";
@@ -32,7 +34,7 @@ export async function signalInside(
   options: { containerId: string; pid: number; signal: SignalName },
 ): Promise<boolean> {
   const { containerId, pid, signal } = options;
-  return (await runInside(engine, containerId, [BUSYBOX, "kill", `-${SIGNALS[signal]}`, "--", `-${pid}`], "0")) === 0;
+  return (await runInside(engine, containerId, [BUSYBOX, "kill", `-${SIGNALS[signal]}`, `-${pid}`], "0")) === 0;
 }
 
 /** Runs a program in the container and waits for its end; answers its code, where the container lives to tell. */
@@ -52,10 +54,19 @@ async function runInside(
       .end();
     await Promise.race([new Promise((resolve) => connection.once("close", resolve)), sleep(KILL_TIMEOUT_MS)]);
     connection.destroy();
-    return (await engine.inspectExec(execId)).ExitCode;
+    return await codeOf(engine, execId);
   } catch (error) {
     // The container has ended, and the process with it.
     if (!(error instanceof EngineError && (error.status === 404 || error.status === 409))) throw error;
     return undefined;
+  }
+}
+
+/** An engine closes the connection a moment before it knows the code. */
+async function codeOf(engine: Engine, execId: string): Promise<number | null | undefined> {
+  for (let attempt = 0; ; attempt++) {
+    const { Running, ExitCode } = await engine.inspectExec(execId);
+    if (!Running || attempt === CODE_ATTEMPTS) return ExitCode;
+    await sleep(CODE_PAUSE_MS);
   }
 }
