@@ -5,6 +5,7 @@ import type { Reporter, TestModule } from "vitest/node";
 export default class SummaryReporter implements Reporter {
   onTestRunEnd(modules: readonly TestModule[]): void {
     const counts = { passed: 0, failed: 0, skipped: 0 };
+    const skipped: string[] = [];
     const perProject = new Map<string, number>();
     for (const module of modules) {
       if (module.errors().length > 0) counts.failed += 1;
@@ -12,6 +13,8 @@ export default class SummaryReporter implements Reporter {
         const { state } = test.result();
         if (state === "passed" || state === "failed") counts[state] += 1;
         else counts.skipped += 1;
+        if (state === "skipped")
+          skipped.push(`${test.fullName}: ${test.result().note ?? "this machine or user cannot"}`);
         perProject.set(module.project.name, (perProject.get(module.project.name) ?? 0) + (state === "passed" ? 1 : 0));
       }
     }
@@ -23,6 +26,7 @@ export default class SummaryReporter implements Reporter {
     } as Record<string, string>;
     console.log();
     for (const [project, passed] of perProject) console.log(`${project}: ${passed} passed ${ranOn[project] ?? ""}`);
+    for (const reason of skipped) console.log(`skipped: ${reason}`);
     const line = `${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`;
     console.log(line);
     const file = process.env["SANDBAR_TEST_SUMMARY"];
