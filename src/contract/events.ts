@@ -12,7 +12,7 @@ import { PROCESS_FINISH_REASONS, type OutputStream } from "./process.ts";
  * | `exit`             | {@link ExitEventSchema}; the last |
  * | `error`            | a problem document; the last. `output_expired`: the reader was too slow |
  *
- * A stream that ends without `exit` or `error` was cut: the process goes on.
+ * A comment comes every 15 s. A stream that ends without `exit` or `error` was cut: the process goes on.
  */
 export const ExitEventSchema = z.object({
   returncode: z.int(),

@@ -6,6 +6,7 @@ import { Attachment, type OutputShare } from "./attachment.ts";
 import type { HostProcess } from "./process.ts";
 
 const DIAL_TIMEOUT_MS = 10_000;
+const PING_MS = 30_000;
 /** What a client sends in one message. */
 const MAX_MESSAGE_BYTES = 33 * 1024 * 1024;
 
@@ -33,7 +34,9 @@ export class Attachments {
     const socket = await this.#dial(attachmentPath(this.#options.hostId, sandboxId, spec.attachment_id));
     this.#sockets.add(socket);
     const share = this.#shareOf(sandboxId);
+    const stopPinging = keepAlive(socket);
     socket.once("close", () => {
+      stopPinging();
       this.#sockets.delete(socket);
       if (--share.users === 0) this.#shares.delete(sandboxId);
     });
@@ -82,4 +85,16 @@ export class Attachments {
     socket.on("error", () => {});
     return socket;
   }
+}
+
+/** Ends a connection on which nobody answers any more. The platform answers for the object, which sleeps on. */
+function keepAlive(socket: WebSocket): () => void {
+  let isAnswered = true;
+  socket.on("pong", () => (isAnswered = true));
+  const timer = setInterval(() => {
+    if (!isAnswered) return socket.terminate();
+    isAnswered = false;
+    socket.ping();
+  }, PING_MS);
+  return () => clearInterval(timer);
 }

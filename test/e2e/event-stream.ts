@@ -13,6 +13,8 @@ export async function* eventsOf(response: Response): AsyncGenerator<StreamEvent>
     const blocks = rest.split("\n\n");
     rest = blocks.pop()!;
     for (const block of blocks) {
+      // A comment.
+      if (block.startsWith(":")) continue;
       const field = (name: string) => new RegExp(`^${name}: (.*)$`, "m").exec(block)?.[1];
       yield { id: field("id"), event: field("event")!, data: JSON.parse(field("data")!) as StreamEvent["data"] };
     }

@@ -8,6 +8,8 @@ import { readJson, valid } from "./request.ts";
 import { sendChunks, sendJson, sendNothing } from "./respond.ts";
 import type { Call, Handler } from "./route.ts";
 
+const HEARTBEAT_MS = 15_000;
+
 const FlagSchema = z.enum(["true", "false", "1", "0", ""]).transform((flag) => flag !== "false" && flag !== "0");
 const WaitQuerySchema = z.object({ wait_ms: z.coerce.number().int().min(0).max(600_000).default(0) });
 const OutputQuerySchema = z.object({ offset: OffsetSchema.default(0), follow: FlagSchema.optional() });
@@ -75,11 +77,16 @@ export const readEvents: Handler = async (call, sandboxId, processId) => {
   const events = processEvents(process, from);
   const cut = () => events.close(true);
   signal.addEventListener("abort", cut);
+  // A comment: who sits between ends connections on which nothing comes, and who has gone is found out.
+  const heartbeat = setInterval(() => {
+    if (!response.writableNeedDrain) response.write(":\n\n");
+  }, HEARTBEAT_MS);
   try {
     response.writeHead(200, { "content-type": "text/event-stream", "cache-control": "no-store" });
     response.flushHeaders();
     await sendChunks(response, () => events.next());
   } finally {
+    clearInterval(heartbeat);
     signal.removeEventListener("abort", cut);
     events.close();
   }
