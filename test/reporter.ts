@@ -10,11 +10,12 @@ export default class SummaryReporter implements Reporter {
     for (const module of modules) {
       if (module.errors().length > 0) counts.failed += 1;
       for (const test of module.children.allTests()) {
-        const { state } = test.result();
+        const result = test.result();
+        const { state } = result;
         if (state === "passed" || state === "failed") counts[state] += 1;
         else counts.skipped += 1;
-        if (state === "skipped")
-          skipped.push(`${test.fullName}: ${test.result().note ?? "this machine or user cannot"}`);
+        if (result.state === "skipped")
+          skipped.push(`${test.fullName}: ${result.note ?? "this machine or user cannot"}`);
         perProject.set(module.project.name, (perProject.get(module.project.name) ?? 0) + (state === "passed" ? 1 : 0));
       }
     }
