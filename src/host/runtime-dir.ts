@@ -1,18 +1,20 @@
 import { createHash } from "node:crypto";
-import { access, chmod, constants, lstat, mkdir, rmdir } from "node:fs/promises";
+import { access, chmod, constants, lstat, mkdir, realpath, rmdir } from "node:fs/promises";
 
 /** Memory, on every Linux: making a FIFO costs a hundredth of what it may cost on a disk. */
 const SHARED_MEMORY = "/dev/shm";
 
 /**
- * The folder for what lives as long as the containers do and not longer: FIFOs. In memory where there is a place for it, else
- * in the data directory. It is this user's own, and of this data directory.
+ * The folder for what lives as long as the containers do and not longer: FIFOs. In memory for root, whose files nobody tidies
+ * away at the end of a login as those of other users are; else in the data directory. It is this user's own, and of this
+ * data directory.
  */
 export async function openRuntimeDir(dataDir: string): Promise<string> {
-  const name = createHash("sha256").update(dataDir).digest("hex").slice(0, 16);
-  const shared = `${SHARED_MEMORY}/sandbar-${process.getuid?.() ?? 0}`;
-  const parent = (await isWritable(SHARED_MEMORY)) && (await ownFolder(shared)) ? shared : undefined;
-  const dir = parent === undefined ? `${dataDir}/run` : `${parent}/${name}`;
+  const path = await realpath(dataDir);
+  const shared = `${SHARED_MEMORY}/sandbar`;
+  const inMemory = process.getuid?.() === 0 && (await isWritable(SHARED_MEMORY)) && (await ownFolder(shared));
+  const name = createHash("sha256").update(path).digest("hex").slice(0, 16);
+  const dir = inMemory ? `${shared}/${name}` : `${path}/run`;
   await mkdir(dir, { recursive: true, mode: 0o700 });
   await chmod(dir, 0o700);
   return dir;

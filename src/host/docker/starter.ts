@@ -17,6 +17,9 @@ import { BUSYBOX } from "./tools.ts";
 
 /** How long the first launcher of all may take to say a word, before it counts as unable to. */
 const FIRST_WORD_MS = 5_000;
+/** A sandbox with less says nothing about the engine when its launcher fails. */
+const TELLING_MEMORY_MIB = 64;
+const TELLING_CPU = 0.1;
 const WORD_MS = 30_000;
 const MAX_ATTEMPTS = 5;
 
@@ -69,13 +72,13 @@ export class Starter {
       await this.#create(plan);
       await engine.start(plan.name);
       container = new DockerContainer({ engine, info: await engine.inspect(plan.name), folders, launcher });
-      if (await this.#isReady(launcher, container)) {
+      if (await this.#isReady(spec, launcher, container)) {
         reach.launcherWorks();
         if (spec.entrypoint) await container.enter(spec.entrypoint, spec.pty);
         await markStarted(folders);
         return container;
       }
-      if (reach.isLauncherProven) throw new StartFailure("The sandbox's launcher does not start.");
+      if (reach.isLauncherProven || !isTelling(spec)) throw new StartFailure("The sandbox's launcher does not start.");
       reach.giveUpLauncher("a container does not share FIFOs with this machine");
       await this.#discard(plan.name, launcher, container);
       return undefined;
@@ -105,8 +108,9 @@ export class Starter {
     }
   }
 
-  async #isReady(launcher: ContainerLauncher, container: DockerContainer): Promise<boolean> {
-    const limitMs = this.parts.reach.isLauncherProven ? WORD_MS : FIRST_WORD_MS;
+  async #isReady(spec: StartSpec, launcher: ContainerLauncher, container: DockerContainer): Promise<boolean> {
+    const isPatient = this.parts.reach.isLauncherProven || !isTelling(spec);
+    const limitMs = isPatient ? WORD_MS : FIRST_WORD_MS;
     const word = Promise.race([launcher.ready.then(() => true), container.exited.then(() => false)]);
     return withTimeLimit(word, limitMs, () => new Error("late")).catch(() => false);
   }
@@ -161,3 +165,6 @@ export class Starter {
 function folderName({ sandbox_id, generation }: StartSpec): string {
   return `${sandbox_id}-${generation}`;
 }
+
+const isTelling = ({ memory, cpu }: StartSpec): boolean =>
+  (memory ?? TELLING_MEMORY_MIB) >= TELLING_MEMORY_MIB && (cpu ?? TELLING_CPU) >= TELLING_CPU;
