@@ -39,7 +39,7 @@ export const CLOSE = {
   hostAway: 1012,
   /** The output at the offset is no longer kept: the client was too slow. */
   outputExpired: 4410,
-  /** More input than {@link STDIN_BACKLOG_BYTES} waits for the process. */
+  /** More input than {@link STDIN_BACKLOG_BYTES} waits for the process, or than 1 MiB for one that has not started yet. */
   stdinBacklog: 4413,
   unacknowledged: 4429,
 } as const;

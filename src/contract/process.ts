@@ -15,6 +15,11 @@ export const TerminalSizeSchema = z
   .meta({ id: "TerminalSize" });
 export type TerminalSize = z.infer<typeof TerminalSizeSchema>;
 
+/** A new size says both: a missing one is no wish to change it back. */
+export const ResizeRequestSchema = z
+  .strictObject({ rows: z.int().min(1).max(4096), cols: z.int().min(1).max(4096) })
+  .meta({ id: "ResizeRequest" });
+
 const OutputModeSchema = z.enum(["pipe", "ignore"]);
 
 /** A user of the sandbox by name or number, with a group behind a colon or without: `nobody`, `1000:1000`. */
@@ -24,15 +29,15 @@ export const UserSchema = z
 
 export const ExecRequestSchema = z
   .strictObject({
-    command: CommandSchema,
-    workdir: PathSchema.optional(),
+    command: CommandSchema.meta({ description: "The argv, run as it is, without a shell." }),
+    workdir: PathSchema.optional().meta({ description: "Absolute; the sandbox's own if left out." }),
     stdin: z
       .string()
       .max(Math.ceil(MAX_INLINE_STDIN_BYTES / 3) * 4, "must not be longer than 1 MiB")
       .regex(BASE64, "must be base64")
       .optional()
-      .meta({ format: "byte" }),
-    env: EnvSchema.optional(),
+      .meta({ format: "byte", description: "Given to the process at its start: base64, 1 MiB of bytes at most." }),
+    env: EnvSchema.optional().meta({ description: "Over the sandbox's own variables." }),
     timeout: TimeoutSchema.optional().meta({ description: "Seconds; then the process group gets SIGKILL." }),
     user: UserSchema.optional().meta({ description: "Who runs it: `user` or `user:group`, by name or number." }),
     pty: TerminalSizeSchema.optional().meta({
@@ -71,13 +76,20 @@ export const ContainerProcessSchema = z
     returncode: z.int().nullable(),
     timed_out: z.boolean(),
     signal: z.string().optional(),
-    finish_reason: z.enum(PROCESS_FINISH_REASONS).optional(),
+    finish_reason: z
+      .enum(PROCESS_FINISH_REASONS)
+      .optional()
+      .meta({
+        description:
+          "`timeout`: its own. `oom`: killed for want of memory. `sandbox_ended`: it went down with its sandbox, whose own " +
+          "`finish_reason` says why. `host_lost`: nobody knows how it ended.",
+      }),
     command: z.array(z.string()),
     created_at: z.iso.datetime(),
     exited_at: z.iso.datetime().optional(),
-    stdout_bytes: z.int(),
+    stdout_bytes: z.int().meta({ description: "Written in all so far." }),
     stderr_bytes: z.int(),
-    stdout: z.string().optional(),
+    stdout: z.string().optional().meta({ description: "With `wait` only: the first MiB." }),
     stderr: z.string().optional(),
     stdout_truncated: z.boolean().optional(),
     stderr_truncated: z.boolean().optional(),

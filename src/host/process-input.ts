@@ -35,7 +35,7 @@ export class ProcessInput {
   }
 
   get state(): StdinState {
-    return { offset: this.#offset, closed: !this.#isOpen };
+    return { offset: this.#offset, closed: !this.#isOpen || this.#hasEnded };
   }
 
   get waitingBytes(): number {
@@ -53,14 +53,15 @@ export class ProcessInput {
   }
 
   async #write(body: AsyncIterable<Buffer>, options: { offset?: number | undefined; eof: boolean }) {
-    if (this.#hasEnded) throw new ApiError("process_ended");
     let at = options.offset ?? this.#offset;
-    if (at > this.#offset) throw gap(this.#offset);
+    if (at > this.#offset) throw this.#hasEnded ? this.#ended() : gap(this.#offset);
     for await (const chunk of body) {
       const fresh = chunk.subarray(Math.min(chunk.length, Math.max(0, this.#offset - at)));
       at += chunk.length;
       if (fresh.length > 0) await this.#give(fresh);
     }
+    // What is repeated after the end is answered as it was before: whoever lost the answer learns what was taken.
+    if (this.#hasEnded && options.offset === undefined) throw this.#ended();
     if (options.eof && this.#isOpen) {
       this.#isOpen = false;
       this.#options.note(this.state);
@@ -69,7 +70,12 @@ export class ProcessInput {
     return this.state;
   }
 
+  #ended(): ApiError {
+    return new ApiError("process_ended", { detail: "The process has ended.", extra: { offset: this.#offset } });
+  }
+
   async #give(bytes: Buffer): Promise<void> {
+    if (this.#hasEnded) throw this.#ended();
     if (!this.#isOpen) throw new ApiError("stdin_closed", { extra: { offset: this.#offset } });
     for (let at = 0; at < bytes.length; at += PIECE_BYTES) {
       const piece = bytes.subarray(at, at + PIECE_BYTES);
@@ -77,7 +83,7 @@ export class ProcessInput {
       const taken = new Promise<void>((resolve) => this.#options.writable.write(piece, () => resolve()));
       await Promise.race([taken, this.#options.ended]);
       this.#waiting -= piece.length;
-      if (this.#hasEnded || this.#options.writable.destroyed) throw new ApiError("process_ended");
+      if (this.#hasEnded || this.#options.writable.destroyed) throw this.#ended();
       this.#offset += piece.length;
       this.#options.note(this.state);
     }

@@ -4,6 +4,8 @@ import type { HostProcess } from "./process.ts";
 /** The process once it has ended or the time is up, with its output where time was given; at once without. */
 export async function statusAfter(process: HostProcess, waitMs: number, signal?: AbortSignal): Promise<ProcessStatus> {
   if (waitMs <= 0) return process.status();
+  // Whoever waits for the end does not read, and must not wait for readers that may never come.
+  process.hurry();
   if (!process.exit) await untilEnd(process, waitMs, signal);
   const stdout = process.logs.stdout.first();
   const stderr = process.logs.stderr.first();

@@ -6,7 +6,6 @@ import {
   type SignalName,
 } from "../contract/process.ts";
 import type { JournaledProcess } from "./journal.ts";
-import { HEADSTART_MS } from "./logs/holds.ts";
 import type { ProcessLog } from "./logs/process-log.ts";
 import type { Pump } from "./logs/pump.ts";
 import { ProcessInput } from "./process-input.ts";
@@ -78,9 +77,20 @@ export class HostProcess {
     return this.#spawned;
   }
 
-  /** Keeps the output from its first byte on for readers that are on their way. */
-  awaitReaders(ms = HEADSTART_MS): void {
-    for (const log of Object.values(this.logs)) log.holds.awaitAnyone(log.length, ms);
+  /** Keeps the output from its first byte on: for readers that were announced, or for a moment for those that may come. */
+  awaitReaders(areAnnounced: boolean): void {
+    for (const { holds } of Object.values(this.logs)) {
+      if (areAnnounced) holds.awaitAnyone(0);
+      else holds.expectAnyone(0);
+    }
+  }
+
+  /** Does not wait for readers that nobody has seen yet. */
+  hurry(): void {
+    for (const log of Object.values(this.logs)) {
+      log.holds.expectNobody();
+      log.readerMoved();
+    }
   }
 
   /** Before anything is started: whatever happens to this daemon from here on, the next one knows of it. */

@@ -5,7 +5,6 @@ import type { ExecSpec, ProcessStatus } from "../contract/host-protocol.ts";
 import type { TerminalSize } from "../contract/process.ts";
 import type { Activity } from "./activity.ts";
 import { Journal } from "./journal.ts";
-import { RETURN_MS } from "./logs/holds.ts";
 import { LogBudget } from "./logs/log-budget.ts";
 import { ProcessLog } from "./logs/process-log.ts";
 import type { Pump } from "./logs/pump.ts";
@@ -69,7 +68,7 @@ export class ProcessTable {
     this.#container = container;
     if (!container.main) return;
     const main = this.#add(MAIN_PROCESS_ID);
-    main.awaitReaders();
+    main.awaitReaders(false);
     const spec = { open_stdin: container.main.resize !== undefined };
     main.announce(spec);
     main.begin(container.main, spec);
@@ -104,8 +103,7 @@ export class ProcessTable {
         throw new ApiError("rate_limited", { detail, retryAfter: 1 });
       }
       const process = this.#add(id);
-      if (spec.is_followed) process.awaitReaders(RETURN_MS);
-      else if (waitMs === 0) process.awaitReaders();
+      if (spec.is_followed || waitMs === 0) process.awaitReaders(spec.is_followed === true);
       this.#spawning.set(id, this.#spawn(process, spec));
     }
     await this.#spawning.get(id);

@@ -1,5 +1,5 @@
 import { CLOSE, HostCloseSchema } from "../contract/attach.ts";
-import { close, sendTo, type Sockets } from "./sockets.ts";
+import { close, isSayable, sendTo, type Sockets } from "./sockets.ts";
 
 const encoder = new TextEncoder();
 
@@ -25,7 +25,7 @@ export class Bridge {
     const order = HostCloseSchema.safeParse(parse(message));
     if (!order.success) return;
     const { code, reason } = order.data.close;
-    close(client, isCloseCode(code) ? code : CLOSE.hostAway, reason.slice(0, MAX_REASON_CHARACTERS));
+    close(client, isSayable(code) ? code : CLOSE.hostAway, reason.slice(0, MAX_REASON_CHARACTERS));
     close(socket, CLOSE.done, "done");
   }
 
@@ -42,15 +42,6 @@ export class Bridge {
 
 /** A reason is at most 123 bytes long. */
 const MAX_REASON_CHARACTERS = 40;
-
-/** The codes that an endpoint may send. */
-function isCloseCode(code: number): boolean {
-  return (
-    code === 1000 ||
-    (code >= 1001 && code <= 1014 && ![1004, 1005, 1006].includes(code)) ||
-    (code >= 3000 && code < 5000)
-  );
-}
 
 function parse(text: string): unknown {
   try {

@@ -14,7 +14,6 @@ import type { Timers } from "./timers.ts";
 const FIRST_MESSAGE_MS = 30_000;
 /** How much a client may send while its process starts. */
 const MAX_QUEUED_BYTES = 1_048_576;
-const TOO_BIG = 1009;
 
 interface Queue {
   messages: (ArrayBuffer | string)[];
@@ -79,7 +78,7 @@ export class ExecSockets {
     // The object that was starting it is gone, and with it what it had been sent.
     if (!queue) return close(socket, CLOSE.hostAway, "resume");
     queue.bytes += typeof message === "string" ? message.length : message.byteLength;
-    if (queue.bytes > MAX_QUEUED_BYTES) return close(socket, TOO_BIG, "the process has not started yet");
+    if (queue.bytes > MAX_QUEUED_BYTES) return close(socket, CLOSE.stdinBacklog, "the process has not started");
     queue.messages.push(message);
   }
 

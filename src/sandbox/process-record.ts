@@ -10,6 +10,8 @@ export interface ProcessRecord {
   createdAt: number;
   /** False until the backend has said that it has it: one that was never heard of may not have been started at all. */
   isConfirmed: boolean;
+  /** Of the request, where it came with an idempotency key. */
+  requestHash?: string;
   /** The last that was seen of it, final once it has a return code. */
   last: LastSeen;
 }

@@ -1,12 +1,14 @@
 import type { Backend, StdinOptions } from "../backends/backend.ts";
 import { ApiError, hasCode } from "../contract/errors.ts";
 import type { ExecSpec, ProcessStatus } from "../contract/host-protocol.ts";
-import { MAIN_PROCESS_ID, newId } from "../contract/ids.ts";
+import { MAIN_PROCESS_ID } from "../contract/ids.ts";
 import type { ExecRequest, SignalName, StdinState, TerminalSize } from "../contract/process.ts";
 import { isLive } from "../contract/sandbox.ts";
 import { describeProcess } from "./describe.ts";
+import { identify } from "./exec-identity.ts";
 import type { HostLink } from "./host-link.ts";
 import type { Lifecycle } from "./lifecycle.ts";
+import { overRestarts } from "./over-restarts.ts";
 import { hasEnded, lost, newProcess, withStatus, type ProcessRecord } from "./process-record.ts";
 import type { ProcessesAtEnd } from "./processes-at-end.ts";
 import type { ExecAnswer } from "./rpc.ts";
@@ -15,6 +17,8 @@ import type { SandboxStore } from "./store.ts";
 interface ExecOptions {
   waitMs?: number;
   isFollowed?: boolean;
+  /** The same key and request again find the process that the first one started. */
+  idempotencyKey?: string | undefined;
 }
 
 /** A process that was recorded so long ago has reached the host, or never will. */
@@ -53,19 +57,27 @@ export class Processes {
     this.#store.addProcess({ ...newProcess(MAIN_PROCESS_ID, command, this.#now()), isConfirmed: true });
   }
 
-  /** Starts a process. `isFollowed` where whoever starts it is about to read all its output. */
-  async exec(request: ExecRequest, { waitMs = 0, isFollowed = false }: ExecOptions): Promise<ExecAnswer> {
-    const backend = await this.#host.running();
-    const process = newProcess(newId("process"), request.command, this.#now());
-    this.#store.addProcess(process);
+  /** Starts a process. `isFollowed` where whoever starts it is about to read all its output. Throws `idempotency_conflict`. */
+  async exec(request: ExecRequest, options: ExecOptions): Promise<ExecAnswer> {
+    const { waitMs = 0, isFollowed = false, idempotencyKey } = options;
+    await this.#host.running();
+    const { processId, requestHash } = await identify(request, idempotencyKey);
+    const known = this.#store.process(processId);
+    if (known && known.requestHash !== requestHash) throw new ApiError("idempotency_conflict");
+    const process = known ?? newProcess(processId, request.command, this.#now());
+    if (!known) this.#store.addProcess(requestHash === undefined ? process : { ...process, requestHash });
+    const spec = { ...this.#specOf(processId, request), ...(isFollowed && { is_followed: true }) };
     try {
-      const spec = this.#specOf(process.processId, request);
-      const status = await backend.exec(isFollowed ? { ...spec, is_followed: true } : spec, waitMs);
+      const status = await this.#ask(waitMs, (backend, left) =>
+        known?.isConfirmed ? backend.process(processId, left) : backend.exec(spec, left),
+      );
       return { process: this.#describe(this.#saw(process, status)), output: status.output };
     } catch (error) {
-      // A host that did not answer may have started it all the same: whoever lists finds out.
-      const isUnknown = hasCode(error, "backend_unavailable") || this.#store.process(process.processId)?.isConfirmed;
-      if (!isUnknown) this.#store.removeProcess(process.processId);
+      if (known?.isConfirmed && hasCode(error, "process_not_found"))
+        return { process: this.#describe(await this.get(processId)), output: undefined };
+      // A host that did not answer may have started it all the same: whoever asks for it later finds out.
+      if (hasCode(error, "backend_unavailable")) throw mayHaveStarted(processId, error);
+      if (!this.#store.process(processId)?.isConfirmed) this.#store.removeProcess(processId);
       throw error;
     }
   }
@@ -76,7 +88,8 @@ export class Processes {
     if (hasEnded(process)) return process;
     if (!this.#isLive) return this.#afterEnd(process);
     try {
-      return await this.#take(process, await this.#host.open().process(processId, waitMs));
+      const status = await this.#ask(waitMs, (backend, left) => backend.process(processId, left));
+      return await this.#take(process, status);
     } catch (error) {
       if (hasCode(error, "process_not_found") || hasCode(error, "sandbox_ended")) return this.#missing(process);
       throw error;
@@ -105,8 +118,16 @@ export class Processes {
     await backend.signal(processId, signal);
   }
 
+  /** Also of a process that has ended: what it was given before may be sent again, when the answer was lost. */
   async writeStdin(processId: string, body: ReadableStream<Uint8Array>, options: StdinOptions): Promise<StdinState> {
-    return this.whileRunning(processId, (backend) => backend.writeStdin(processId, body, options));
+    const backend = await this.#host.running();
+    await this.find(processId);
+    try {
+      return await backend.writeStdin(processId, body, options);
+    } catch (error) {
+      if (hasCode(error, "process_not_found") && hasEnded(await this.get(processId))) throw processEnded(processId);
+      throw error;
+    }
   }
 
   async resize(processId: string, size: TerminalSize): Promise<void> {
@@ -116,13 +137,11 @@ export class Processes {
   /** Asks something of a process that runs; one that has ended by then is `process_ended`. */
   async whileRunning<T>(processId: string, ask: (backend: Backend) => Promise<T>): Promise<T> {
     const backend = await this.#host.running();
-    const ended = () => new ApiError("process_ended", { detail: `The process ${processId} has ended.` });
-    if (hasEnded(await this.find(processId))) throw ended();
+    if (hasEnded(await this.find(processId))) throw processEnded(processId);
     try {
       return await ask(backend);
     } catch (error) {
-      const mayHaveEnded = hasCode(error, "process_not_found") || hasCode(error, "stdin_closed");
-      if (mayHaveEnded && hasEnded(await this.get(processId))) throw ended();
+      if (hasCode(error, "process_not_found") && hasEnded(await this.get(processId))) throw processEnded(processId);
       throw error;
     }
   }
@@ -134,8 +153,20 @@ export class Processes {
       await this.#host.running();
     }
     const process = this.#store.process(processId);
-    if (!process) throw new ApiError("process_not_found");
+    if (!process) {
+      const isMain = processId === MAIN_PROCESS_ID;
+      const detail = isMain ? "The sandbox has no entrypoint." : `The sandbox has no process ${processId}.`;
+      throw new ApiError("process_not_found", { detail });
+    }
     return process;
+  }
+
+  /** Asks the host, over a restart of its daemon, with what is left of the time to wait. */
+  #ask(waitMs: number, ask: (backend: Backend, leftMs: number) => Promise<ProcessStatus>): Promise<ProcessStatus> {
+    const giveUpAt = this.#now() + waitMs;
+    return overRestarts(this.#host, this.#now, () =>
+      ask(this.#host.open(), waitMs === 0 ? 0 : Math.max(1, giveUpAt - this.#now())),
+    );
   }
 
   get #isLive(): boolean {
@@ -200,4 +231,17 @@ export class Processes {
     if (process.isConfirmed) this.#store.updateProcess(lost(process, this.#now()));
     else if (this.#now() - process.createdAt > UNCONFIRMED_MS) this.#store.removeProcess(process.processId);
   }
+}
+
+const processEnded = (processId: string) =>
+  new ApiError("process_ended", { detail: `The process ${processId} has ended.` });
+
+/** The client cannot know whether anything runs; it can ask for the process when the host is back. */
+function mayHaveStarted(processId: string, cause: unknown): ApiError {
+  return new ApiError("backend_unavailable", {
+    detail: `The sandbox's host does not answer. The process ${processId} may have been started: ask for it later.`,
+    retryAfter: 5,
+    extra: { process_id: processId },
+    cause,
+  });
 }

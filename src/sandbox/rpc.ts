@@ -77,8 +77,8 @@ export interface SandboxRpc {
   create(input: CreateInput): Promise<Sandbox>;
   describe(scope: Scope): Promise<Sandbox>;
   terminate(scope: Scope): Promise<void>;
-  exec(scope: Scope, request: ExecRequest, waitMs: number): Promise<ExecAnswer>;
-  execStreamed(scope: Scope, request: ExecRequest): Promise<StreamedExec>;
+  exec(scope: Scope, request: ExecRequest, waitMs: number, idempotencyKey?: string): Promise<ExecAnswer>;
+  execStreamed(scope: Scope, request: ExecRequest, idempotencyKey?: string): Promise<StreamedExec>;
   getProcess(scope: Scope, processId: string, waitMs: number): Promise<ContainerProcess>;
   listProcesses(scope: Scope, page: ProcessPageRequest): Promise<Page<ContainerProcess>>;
   /** Where the bytes are. When opening that source fails, `recallOutput` says what the object itself knows. */

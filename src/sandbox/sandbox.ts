@@ -24,6 +24,7 @@ import type {
   StreamedExec,
   TunnelOrigin,
 } from "./rpc.ts";
+import { answerClose } from "./sockets.ts";
 import { replyWith, type Replies, type Reply } from "./reply.ts";
 import { newRecord } from "./store.ts";
 import { forwardToPort, problemAnswer } from "./tunnel.ts";
@@ -78,13 +79,13 @@ export class Sandbox<Env extends SandboxEnv = SandboxEnv> extends DurableObject<
     });
   }
 
-  exec(scope: Scope, request: ExecRequest, waitMs: number): Promise<Reply<ExecAnswer>> {
-    return this.#operation(scope, () => this.#parts.processes.exec(request, { waitMs }));
+  exec(scope: Scope, request: ExecRequest, waitMs: number, idempotencyKey?: string): Promise<Reply<ExecAnswer>> {
+    return this.#operation(scope, () => this.#parts.processes.exec(request, { waitMs, idempotencyKey }));
   }
 
-  execStreamed(scope: Scope, request: ExecRequest): Promise<Reply<StreamedExec>> {
+  execStreamed(scope: Scope, request: ExecRequest, idempotencyKey?: string): Promise<Reply<StreamedExec>> {
     return this.#operation(scope, async () => {
-      const { process } = await this.#parts.processes.exec(request, { isFollowed: true });
+      const { process } = await this.#parts.processes.exec(request, { isFollowed: true, idempotencyKey });
       return { process, events: await this.#parts.output.events(process.process_id, { stdout: 0, stderr: 0 }) };
     });
   }
@@ -188,8 +189,9 @@ export class Sandbox<Env extends SandboxEnv = SandboxEnv> extends DurableObject<
     return this.#parts.socketEvents.message(socket, message);
   }
 
-  override async webSocketClose(socket: WebSocket): Promise<void> {
+  override async webSocketClose(socket: WebSocket, code: number, reason: string): Promise<void> {
     this.#parts.socketEvents.gone(socket);
+    answerClose(socket, code, reason);
   }
 
   override async webSocketError(socket: WebSocket): Promise<void> {

@@ -76,3 +76,23 @@ export function sendTo(socket: WebSocket | undefined, message: string | ArrayBuf
 export function close(socket: WebSocket | undefined, code: number, reason: string): void {
   if (socket && isOpen(socket)) socket.close(code, reason);
 }
+
+/** The other half of a close that came from the other side: without it, it would wait for us. */
+export function answerClose(socket: WebSocket, code: number, reason: string): void {
+  try {
+    socket.close(isSayable(code) ? code : NO_CODE, reason);
+  } catch {
+    // It was this side's close that was answered.
+  }
+}
+
+const NO_CODE = 1000;
+
+/** Whether an endpoint may send the code, and not only find it. */
+export function isSayable(code: number): boolean {
+  return (
+    code === NO_CODE ||
+    (code >= 1001 && code <= 1014 && ![1004, 1005, 1006].includes(code)) ||
+    (code >= 3000 && code < 5000)
+  );
+}

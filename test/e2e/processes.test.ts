@@ -150,10 +150,11 @@ describe.each(RUNTIMES)("processes on the %s runtime", (runtime) => {
     expect(await terminal.end()).toEqual({ code: 1000, reason: "" });
     expect(terminal.status).toMatchObject({ status: "Failure", process: { returncode: 3, finish_reason: "exited" } });
     await second.end();
-    expect(await codeOf(await instance.fetch(at(id, "/resize"), { method: "POST", body: "{}" }))).toEqual([
-      409,
-      "process_ended",
-    ]);
+    expect(
+      await codeOf(
+        await instance.fetch(at(id, "/resize"), { method: "POST", body: JSON.stringify({ rows: 1, cols: 1 }) }),
+      ),
+    ).toEqual([409, "process_ended"]);
   });
 
   it("runs a full-screen program on it", async (test) => {

@@ -92,7 +92,11 @@ describe.each(matrix)("$method $path", ({ method, path, scope, headers }) => {
   });
 });
 
-const bodies: Record<string, unknown> = { execSandbox: { command: ["true"] }, signalProcess: { signal: "SIGTERM" } };
+const bodies: Record<string, unknown> = {
+  execSandbox: { command: ["true"] },
+  signalProcess: { signal: "SIGTERM" },
+  resizeProcess: { rows: 24, cols: 80 },
+};
 const queries: Record<string, string> = { readSandboxFile: "?path=/etc/os-release", writeSandboxFile: "?path=/f" };
 
 describe("a key of another environment", () => {

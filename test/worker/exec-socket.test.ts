@@ -56,7 +56,7 @@ describe("exec over a socket", () => {
     for (const client of [small, big]) request(client, { command: ["cat"], open_stdin: true });
     small.send(CHANNEL.stdin, "patience");
     for (let index = 0; index < 5; index += 1) big.send(CHANNEL.stdin, "x".repeat(300_000));
-    await expect.poll(() => big.closed?.code).toBe(1009);
+    await expect.poll(() => big.closed?.code).toBe(CLOSE.stdinBacklog);
     expect(small.closed).toBeUndefined();
     fakeHost.holdsStarts = false;
     await expect.poll(() => small.stdout).toBe("patience");
@@ -98,7 +98,7 @@ describe("exec over a socket", () => {
     const client = await open();
     fakeHost.isDown = true;
     request(client, { command: ["true"] });
-    await expect.poll(() => client.closed?.code).toBe(CLOSE.refused);
+    await expect.poll(() => client.closed?.code, { timeout: 15_000 }).toBe(CLOSE.refused);
     expect(client.status).toMatchObject({ reason: "backend_unavailable" });
   });
 

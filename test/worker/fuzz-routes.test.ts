@@ -198,7 +198,11 @@ const BAD_IDS = [
   "𝕊",
   "x".repeat(5000),
 ];
-const BODIES: Record<string, object> = { execSandbox: { command: ["true"] }, signalProcess: { signal: "SIGTERM" } };
+const BODIES: Record<string, object> = {
+  execSandbox: { command: ["true"] },
+  signalProcess: { signal: "SIGTERM" },
+  resizeProcess: { rows: 24, cols: 80 },
+};
 const QUERIES: Record<string, string> = { readSandboxFile: "?path=/x", writeSandboxFile: "?path=/x" };
 
 describe.each(all.filter(({ path }) => path.includes("{")))(

@@ -177,6 +177,15 @@ describe("stdin", () => {
 });
 
 describe("resize", () => {
+  const SIZE = { rows: 24, cols: 80 };
+
+  it("says both, or nothing changes", async () => {
+    expect(await problemOf(await resize(await cat(), { rows: 50 }))).toMatchObject({
+      status: 400,
+      errors: [{ path: "cols" }],
+    });
+  });
+
   const resize = (processId: string, json: object) => call("POST", processPath(processId, "/resize"), { json });
 
   it("changes the terminal's size", async () => {
@@ -185,10 +194,10 @@ describe("resize", () => {
     await stdin(process_id, "", "\n");
     expect(await textOf(process_id, "/stdout?follow=true")).toBe("\r\n50 132\r\n");
     expect((await call("GET", processPath(process_id))).status).toBe(200);
-    expect(await problemOf(await resize(process_id, {}))).toMatchObject({ status: 409, code: "process_ended" });
+    expect(await problemOf(await resize(process_id, SIZE))).toMatchObject({ status: 409, code: "process_ended" });
   });
 
   it("needs a terminal", async () => {
-    expect(await problemOf(await resize(await cat(), {}))).toMatchObject({ status: 409, code: "not_a_terminal" });
+    expect(await problemOf(await resize(await cat(), SIZE))).toMatchObject({ status: 409, code: "not_a_terminal" });
   });
 });

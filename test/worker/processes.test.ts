@@ -121,7 +121,7 @@ describe("a process", () => {
         ["GET", "/stderr?follow=true"],
         ["GET", "/events"],
         ["POST", "/stdin"],
-        ["POST", "/resize", { json: {} }],
+        ["POST", "/resize", { json: { rows: 24, cols: 80 } }],
       ];
       for (const [method, rest, options] of calls) {
         const problem = await problemOf(await call(method, processPath(id, rest), options));

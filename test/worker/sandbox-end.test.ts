@@ -170,7 +170,7 @@ describe("after the end of a sandbox", () => {
       ["POST", `/v1/sandboxes/${sandboxId}/exec`, { json: { command: ["true"] } }],
       ["POST", processPath(sandboxId, running, "/stdin"), { body: "x" }],
       ["POST", processPath(sandboxId, running, "/signal"), { json: { signal: "SIGTERM" } }],
-      ["POST", processPath(sandboxId, running, "/resize"), { json: {} }],
+      ["POST", processPath(sandboxId, running, "/resize"), { json: { rows: 24, cols: 80 } }],
       ["DELETE", processPath(sandboxId, running)],
     ];
     for (const [method, path, options] of calls) {

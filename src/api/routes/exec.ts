@@ -26,7 +26,8 @@ const route = createRoute({
   description:
     "Execute a command inside the sandbox. Answers once the process has started; with `wait` once it has ended, and " +
     "then with its output, or when the time is up. With `Accept: text/event-stream` the answer is the event `process` " +
-    "and then the events of the process.",
+    "and then the events of the process. With an `Idempotency-Key` the same request again finds the process that the first " +
+    "one started, whatever became of its answer.",
   security: requires("write"),
   request: {
     params: SandboxParamsSchema,
@@ -47,15 +48,16 @@ export function registerExec(api: OpenAPIHono<ApiEnv>): void {
     const { wait = 0, encoding = "utf8" } = c.req.valid("query");
     const sandbox = openSandbox(c.env, c.req.valid("param").sandbox_id);
     const scope = c.get("principal");
+    const key = c.req.header("idempotency-key");
     if (wantsEvents(c.req.header("accept"))) {
       refuseWithEvents(c.req.valid("query"));
-      const { process, events } = await sandbox.execStreamed(scope, c.req.valid("json"));
+      const { process, events } = await sandbox.execStreamed(scope, c.req.valid("json"), key);
       const recall = (failure: ErrorCode) => sandbox.recallEvents(scope, process.process_id, START, failure);
       const open = () => openOrRecall(events, recall, c.req.raw.signal);
       // The contract knows this answer as JSON only, and so do its types.
       return new Response(eventsAfter(formatEvent("process", process), open), { headers: EVENT_STREAM }) as never;
     }
-    const answer = await sandbox.exec(scope, c.req.valid("json"), Math.ceil(wait * 1000));
+    const answer = await sandbox.exec(scope, c.req.valid("json"), Math.ceil(wait * 1000), key);
     return c.json(withOutput(answer, encoding), 200);
   });
 }

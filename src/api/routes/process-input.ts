@@ -1,6 +1,6 @@
 import { createRoute, z, type OpenAPIHono } from "@hono/zod-openapi";
 import { OffsetSchema } from "../../contract/attach.ts";
-import { StdinStateSchema, TerminalSizeSchema } from "../../contract/process.ts";
+import { StdinStateSchema, ResizeRequestSchema } from "../../contract/process.ts";
 import type { ApiEnv } from "../env.ts";
 import { FlagSchema } from "../flag.ts";
 import { processIdOf, ProcessParamsSchema } from "../process-id.ts";
@@ -44,7 +44,7 @@ const resizeRoute = createRoute({
   summary: "Resize Process Terminal",
   description: "Give the terminal of the process another size. 409 `not_a_terminal` without one.",
   security: requires("write"),
-  request: { params: ProcessParamsSchema, body: jsonBody(TerminalSizeSchema) },
+  request: { params: ProcessParamsSchema, body: jsonBody(ResizeRequestSchema) },
   responses: { 204: { description: "Terminal resized." }, ...problem },
 });
 

@@ -44,7 +44,8 @@ const signalRoute = createRoute({
   operationId: "signalProcess",
   tags: ["Execution"],
   summary: "Signal Process",
-  description: "Send a signal to the process and to all that it started.",
+  description:
+    "Send a signal to the process's group: to it and to what it started, but for what made a session of its own.",
   security: requires("write"),
   request: {
     params: ProcessParamsSchema,
@@ -59,7 +60,8 @@ const killRoute = createRoute({
   operationId: "killProcess",
   tags: ["Execution"],
   summary: "Kill Process",
-  description: "Send SIGKILL to the process and to all that it started.",
+  description:
+    "Send SIGKILL to the process's group: to it and to what it started, but for what made a session of its own.",
   security: requires("write"),
   request: { params: ProcessParamsSchema },
   responses: { 204: { description: "Process killed." }, ...problem },

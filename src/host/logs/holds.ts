@@ -4,7 +4,7 @@ export const STALL_MS = 5_000;
 export const RETURN_MS = 30_000;
 
 /** How long the beginning of an output is kept for readers that nobody has announced. */
-export const HEADSTART_MS = 5_000;
+const HEADSTART_MS = 2_000;
 /** Places kept at a time, of those who may return. */
 const MAX_LOST = 64;
 
@@ -38,7 +38,7 @@ export class Holds {
     let nearest: Lost | undefined;
     for (const hold of this.#holds) {
       if (!(hold instanceof Lost)) continue;
-      if (hold.isAnyones) this.#holds.delete(hold);
+      if (hold.kind !== "cut") this.#holds.delete(hold);
       else if (hold.offset >= offset && (!nearest || hold.offset < nearest.offset)) nearest = hold;
     }
     if (nearest) this.#holds.delete(nearest);
@@ -46,12 +46,22 @@ export class Holds {
 
   /** Keeps the place of a reader that was cut off. */
   lose(offset: number, ms = RETURN_MS): void {
-    this.#await(new Lost(offset, Date.now() + ms, false));
+    this.#await(new Lost("cut", offset, Date.now() + ms));
   }
 
   /** Keeps what there is from this place on for whoever comes first, wherever it wants to go on. */
-  awaitAnyone(offset: number, ms = RETURN_MS): void {
-    this.#await(new Lost(offset, Date.now() + ms, true));
+  awaitAnyone(offset: number): void {
+    this.#await(new Lost("announced", offset, Date.now() + RETURN_MS));
+  }
+
+  /** The same for readers that nobody has announced. */
+  expectAnyone(offset: number): void {
+    this.#await(new Lost("expected", offset, Date.now() + HEADSTART_MS));
+  }
+
+  /** Nobody comes any more of those who were only expected. */
+  expectNobody(): void {
+    for (const hold of this.#holds) if (hold instanceof Lost && hold.kind === "expected") this.#holds.delete(hold);
   }
 
   #await(hold: Lost): void {
@@ -74,12 +84,12 @@ export class Holds {
 }
 
 class Lost implements Hold {
+  readonly kind: "cut" | "announced" | "expected";
   readonly offset: number;
   readonly until: number;
-  readonly isAnyones: boolean;
-  constructor(offset: number, until: number, isAnyones: boolean) {
+  constructor(kind: Lost["kind"], offset: number, until: number) {
+    this.kind = kind;
     this.offset = offset;
     this.until = until;
-    this.isAnyones = isAnyones;
   }
 }

@@ -96,9 +96,8 @@ export const writeStdin: Handler = async (call, sandboxId, processId) => {
   const { offset, eof = false } = query(call, StdinQuerySchema);
   const { containers } = call.host;
   const process = await (await containers.processes(sandboxId!)).get(processId!);
-  if (process.hasExited) throw new ApiError("process_ended");
   const { input } = process;
-  if (!input) throw new ApiError("stdin_closed");
+  if (!input) throw new ApiError(process.hasExited ? "process_ended" : "stdin_closed");
   const body = call.request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>;
   sendJson(call.response, await containers.use(sandboxId!, () => input.write(body, { offset, eof })));
 };
