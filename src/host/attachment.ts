@@ -16,7 +16,7 @@ import {
 } from "../contract/attach.ts";
 import { hasCode } from "../contract/errors.ts";
 import { formatCursor, type Cursor } from "../contract/events.ts";
-import { OUTPUT_STREAMS } from "../contract/process.ts";
+import { OUTPUT_STREAMS, type StdinState } from "../contract/process.ts";
 import { exitEvent, MergedOutput } from "./process-events.ts";
 import type { HostProcess } from "./process.ts";
 
@@ -25,9 +25,19 @@ const MESSAGE_BYTES = 64 * 1024;
 /** What all sockets of a sandbox may have been sent without a sign of their clients: its object keeps it in memory. */
 const SHARE_BYTES = 2 * SILENT_LIMIT_BYTES;
 
-/** What the clients of one sandbox together have not shown to have taken. */
-export interface OutputShare {
+/** What one message that waits for the process costs besides its bytes. */
+const MESSAGE_COST_BYTES = 256;
+/** What may wait for all processes of a sandbox. */
+const INPUT_SHARE_BYTES = 4 * STDIN_BACKLOG_BYTES;
+/** How often it is looked at whether others of the sandbox have taken what they were sent. */
+const SHARE_POLL_MS = 50;
+
+/** What the clients of one sandbox have under way together. */
+export interface SandboxShare {
+  /** Output that they have not shown to have taken. */
   unacknowledged: number;
+  /** Input that waits for processes, also of clients that have gone. */
+  waitingInput: number;
 }
 
 /** A client attached to a process, as this host sees it: through the socket that it has opened to the sandbox's object. */
@@ -35,7 +45,7 @@ export class Attachment {
   readonly #socket: WebSocket;
   readonly #process: HostProcess;
   readonly #spec: AttachSpec;
-  readonly #share: OutputShare;
+  readonly #share: SandboxShare;
   /** Offsets behind what was sent, and what was acknowledged. */
   readonly #sent: Cursor;
   readonly #acked: Cursor;
@@ -43,10 +53,12 @@ export class Attachment {
   /** Sent since the client was last heard of; with acks: since what it last acknowledged. */
   #unacknowledged = 0;
   #wake: (() => void) | undefined;
-  #stdinBacklog = 0;
+  #waitingInput = 0;
+  /** What waits for the process, by the batch that it will be given in. */
+  readonly #batches = new Map<Promise<StdinState>, number>();
   #isOver = false;
 
-  constructor(socket: WebSocket, process: HostProcess, spec: AttachSpec, share: OutputShare) {
+  constructor(socket: WebSocket, process: HostProcess, spec: AttachSpec, share: SandboxShare) {
     this.#socket = socket;
     this.#process = process;
     this.#spec = spec;
@@ -92,8 +104,11 @@ export class Attachment {
   /** Waits until so much more may be on its way. False when the socket is over. */
   async #maySend(bytes: number): Promise<boolean> {
     if (this.#spec.acks) {
-      while (!this.#isOver && this.#unacknowledged > 0 && this.#unacknowledged + bytes > ACK_WINDOW_BYTES) {
-        await new Promise<void>((resolve) => (this.#wake = resolve));
+      while (!this.#isOver && this.#unacknowledged > 0 && this.#isFull(bytes)) {
+        await new Promise<void>((resolve) => {
+          this.#wake = resolve;
+          if (this.#share.unacknowledged + bytes > SHARE_BYTES) setTimeout(resolve, SHARE_POLL_MS);
+        });
       }
     } else if (this.#unacknowledged + bytes > SILENT_LIMIT_BYTES || this.#share.unacknowledged + bytes > SHARE_BYTES) {
       this.#close(CLOSE.unacknowledged, `resume at ${formatCursor(this.#sent)}`);
@@ -101,6 +116,10 @@ export class Attachment {
     if (this.#isOver) return false;
     this.#count(bytes);
     return true;
+  }
+
+  #isFull(bytes: number): boolean {
+    return this.#unacknowledged + bytes > ACK_WINDOW_BYTES || this.#share.unacknowledged + bytes > SHARE_BYTES;
   }
 
   #count(bytes: number): void {
@@ -130,23 +149,35 @@ export class Attachment {
     }
   }
 
-  /** One after the other; a process that does not read lets them wait, up to a bound. */
+  /** A process that does not read lets it wait, up to a bound, also when the client is gone. */
   #giveInput(bytes: Buffer): void {
     const { input } = this.#process;
     if (!input || bytes.length === 0) return;
-    this.#stdinBacklog += bytes.length;
-    if (this.#stdinBacklog > STDIN_BACKLOG_BYTES)
+    const cost = bytes.length + MESSAGE_COST_BYTES;
+    const isTooMuch = this.#waitingInput + cost > STDIN_BACKLOG_BYTES;
+    if (isTooMuch || this.#share.waitingInput + cost > INPUT_SHARE_BYTES) {
       return this.#close(CLOSE.stdinBacklog, "the process does not read its input");
+    }
+    this.#countInput(cost);
+    const given = input.offer(bytes);
+    const before = this.#batches.get(given);
+    this.#batches.set(given, (before ?? 0) + cost);
+    if (before !== undefined) return;
     // Nobody reads the input of a process that has ended, or has closed it: as with a pipe, that is no news to who types.
-    void input
-      .write(only(bytes), { eof: false })
+    void given
       .catch(() => undefined)
       .then((state) => {
-        this.#stdinBacklog -= bytes.length;
+        this.#countInput(-this.#batches.get(given)!);
+        this.#batches.delete(given);
         if (state && this.#spec.acks && !this.#isOver) {
           void this.#write(channelMessage(CHANNEL.ack, JSON.stringify({ stdin: state.offset })));
         }
       });
+  }
+
+  #countInput(cost: number): void {
+    this.#waitingInput += cost;
+    this.#share.waitingInput += cost;
   }
 
   #resize(payload: Buffer): void {
@@ -191,10 +222,6 @@ function parse<Schema extends z.ZodType>(payload: Buffer, schema: Schema): z.out
   } catch {
     return undefined;
   }
-}
-
-async function* only(bytes: Buffer): AsyncIterable<Buffer> {
-  yield bytes;
 }
 
 async function* none(): AsyncIterable<Buffer> {}

@@ -2,7 +2,7 @@ import { WebSocket } from "ws";
 import { attachmentPath, type AttachSpec } from "../contract/attach.ts";
 import { ApiError } from "../contract/errors.ts";
 import { CONTROL_PLANE_AUDIENCE, signRequest } from "../contract/host-token.ts";
-import { Attachment, type OutputShare } from "./attachment.ts";
+import { Attachment, type SandboxShare } from "./attachment.ts";
 import type { HostProcess } from "./process.ts";
 
 const DIAL_TIMEOUT_MS = 10_000;
@@ -21,7 +21,7 @@ export class Attachments {
   readonly #options: AttachmentsOptions;
   readonly #sockets = new Set<WebSocket>();
   /** By sandbox: its object holds what all its clients have not taken. */
-  readonly #shares = new Map<string, OutputShare & { users: number }>();
+  readonly #shares = new Map<string, SandboxShare & { users: number }>();
 
   constructor(options: AttachmentsOptions) {
     this.#options = options;
@@ -38,7 +38,7 @@ export class Attachments {
     socket.once("close", () => {
       stopPinging();
       this.#sockets.delete(socket);
-      if (--share.users === 0) this.#shares.delete(sandboxId);
+      if (--share.users === 0 && share.waitingInput === 0) this.#shares.delete(sandboxId);
     });
     new Attachment(socket, process, spec, share).listen();
   }
@@ -48,8 +48,8 @@ export class Attachments {
     for (const socket of this.#sockets) socket.terminate();
   }
 
-  #shareOf(sandboxId: string): OutputShare & { users: number } {
-    const share = this.#shares.get(sandboxId) ?? { unacknowledged: 0, users: 0 };
+  #shareOf(sandboxId: string): SandboxShare & { users: number } {
+    const share = this.#shares.get(sandboxId) ?? { unacknowledged: 0, waitingInput: 0, users: 0 };
     share.users++;
     this.#shares.set(sandboxId, share);
     return share;

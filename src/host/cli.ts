@@ -5,6 +5,7 @@ import { parseArguments, USAGE, UsageError, type HostArguments } from "./argumen
 import { chooseRuntime } from "./choose-runtime.ts";
 import { startDaemon } from "./daemon.ts";
 import { lockDataDir } from "./lock.ts";
+import { keepReserve, releaseReserveIfFull } from "./reserve.ts";
 import { closeRuntimeDir } from "./runtime-dir.ts";
 
 /** A shutdown that takes longer is given up. */
@@ -38,10 +39,12 @@ async function runHost(args: HostArguments): Promise<void> {
   }
 
   mkdirSync(args.dataDir, { recursive: true, mode: 0o700 });
+  releaseReserveIfFull(args.dataDir);
   const unlock = lockDataDir(args.dataDir);
   process.on("exit", unlock);
   const { runtime, why } = await chooseRuntime(args.runtime, { dataDir: args.dataDir, hostId: args.hostId });
   const daemon = await startDaemon({ ...args, runtime, version: version() });
+  keepReserve(args.dataDir);
   console.log(`sandbar host ${args.hostId} on ${daemon.url}: ${runtime.kind} (${why})`);
 
   await asked.promise;

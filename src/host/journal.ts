@@ -16,6 +16,7 @@ export interface JournaledProcess {
 /** A line changes what stands before it about the process; `gone` takes it out, `isStdinClosed` the offset. */
 type Line = { id: string; gone?: true } & Partial<JournaledProcess> & { isStdinClosed?: true };
 
+const RETRY_MS = 1_000;
 /** More lines than this, and the file is written anew with what still matters. */
 const COMPACT_LINES = 20_000;
 
@@ -27,7 +28,11 @@ export class Journal {
   readonly #path: string;
   readonly #processes: Map<string, JournaledProcess>;
   #lines: number;
+  /** Lines that a full disk did not take; what they tell of has happened all the same. */
+  #unwritten = "";
+  #retry: NodeJS.Timeout | undefined;
   #fd: number | undefined;
+  #isTorn = false;
 
   /** Takes up the file where it is there. */
   constructor(path: string) {
@@ -42,21 +47,68 @@ export class Journal {
     return [...this.#processes.values()];
   }
 
+  /** Of something that has happened. On a full disk it is kept in memory, and written as soon as there is room. */
   note(line: Line): void {
     apply(this.#processes, line);
+    this.#unwritten += `${JSON.stringify(line)}\n`;
+    try {
+      this.#flush();
+      if (++this.#lines > COMPACT_LINES) this.#compact();
+    } catch (error) {
+      this.#retryLater(error);
+    }
+  }
+
+  /** Of something that is about to happen. Throws, and has noted nothing, when that cannot be written. */
+  announce(line: Line): void {
+    this.#flush();
+    this.#unwritten = `${JSON.stringify(line)}\n`;
+    try {
+      this.#flush();
+    } catch (error) {
+      this.#unwritten = "";
+      throw error;
+    }
+    apply(this.#processes, line);
+  }
+
+  #flush(): void {
+    if (this.#unwritten === "") return;
     this.#fd ??= openSync(this.#path, "a", 0o600);
-    writeSync(this.#fd, `${JSON.stringify(line)}\n`);
-    if (++this.#lines > COMPACT_LINES) this.#compact();
+    // A line that was written in part before is ended: it counts for nothing.
+    const text = this.#isTorn ? `\n${this.#unwritten}` : this.#unwritten;
+    const bytes = Buffer.from(text);
+    this.#isTorn = true;
+    if (writeSync(this.#fd, bytes) < bytes.length)
+      throw Object.assign(new Error("The disk is full."), { code: "ENOSPC" });
+    this.#isTorn = false;
+    this.#unwritten = "";
+  }
+
+  #retryLater(error: unknown): void {
+    if (this.#retry) return;
+    console.error("sandbar host: the journal of a sandbox waits for room on the disk:", String(error));
+    this.#retry = setInterval(() => {
+      try {
+        this.#flush();
+        clearInterval(this.#retry);
+        this.#retry = undefined;
+      } catch {
+        // Still none.
+      }
+    }, RETRY_MS).unref();
   }
 
   /** Lets go of the file until there is something to note. */
   close(): void {
+    if (this.#retry) return;
     if (this.#fd !== undefined) closeSync(this.#fd);
     this.#fd = undefined;
   }
 
   #compact(): void {
-    this.close();
+    if (this.#fd !== undefined) closeSync(this.#fd);
+    this.#fd = undefined;
     const text = this.processes.map((process) => `${JSON.stringify(process)}\n`).join("");
     writeFileSync(`${this.#path}.new`, text, { mode: 0o600 });
     renameSync(`${this.#path}.new`, this.#path);

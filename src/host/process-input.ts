@@ -23,8 +23,9 @@ export class ProcessInput {
   #isOpen: boolean;
   #hasEnded = false;
   #turn: Promise<unknown> = Promise.resolve();
-  /** Bytes that were taken from a caller and wait for the process. */
-  #waiting = 0;
+  /** What was offered and waits for its turn, in one batch. */
+  #offered: Buffer[] = [];
+  #batch: Promise<StdinState> | undefined;
 
   constructor(options: InputOptions) {
     this.#options = options;
@@ -38,8 +39,19 @@ export class ProcessInput {
     return { offset: this.#offset, closed: !this.#isOpen || this.#hasEnded };
   }
 
-  get waitingBytes(): number {
-    return this.#waiting;
+  /** Takes bytes of a sender that does not wait; what was offered in the meantime goes together. Resolves or throws as `write`. */
+  offer(bytes: Buffer): Promise<StdinState> {
+    this.#offered.push(bytes);
+    this.#batch ??= this.write(this.#takeOffered(), { eof: false });
+    return this.#batch;
+  }
+
+  /** When its turn has come: what comes after that is the next batch. */
+  async *#takeOffered(): AsyncIterable<Buffer> {
+    const bytes = Buffer.concat(this.#offered);
+    this.#offered = [];
+    this.#batch = undefined;
+    yield bytes;
   }
 
   /**
@@ -79,10 +91,8 @@ export class ProcessInput {
     if (!this.#isOpen) throw new ApiError("stdin_closed", { extra: { offset: this.#offset } });
     for (let at = 0; at < bytes.length; at += PIECE_BYTES) {
       const piece = bytes.subarray(at, at + PIECE_BYTES);
-      this.#waiting += piece.length;
       const taken = new Promise<void>((resolve) => this.#options.writable.write(piece, () => resolve()));
       await Promise.race([taken, this.#options.ended]);
-      this.#waiting -= piece.length;
       if (this.#hasEnded || this.#options.writable.destroyed) throw this.#ended();
       this.#offset += piece.length;
       this.#options.note(this.state);

@@ -28,6 +28,8 @@ export interface ProcessParts {
   pump: Pump;
   /** Keeps what must be known after a restart. */
   note(line: Omit<JournaledProcess, "id"> & { isStdinClosed?: true }): void;
+  /** The same of what is about to happen. Throws when it cannot be kept. */
+  announce(line: Omit<JournaledProcess, "id">): void;
   /** How often the kernel has killed in this container for want of memory. */
   oomKills(): number | undefined;
 }
@@ -97,7 +99,7 @@ export class HostProcess {
   announce(spec: Pick<ExecSpec, "open_stdin" | "pty" | "timeout_ms">): void {
     const isOpen = spec.open_stdin === true || spec.pty !== undefined;
     if (spec.timeout_ms !== undefined) this.#killAt = Date.now() + spec.timeout_ms;
-    this.#parts.note({
+    this.#parts.announce({
       ...(this.#killAt !== undefined && { killAt: this.#killAt }),
       ...(isOpen && { stdinOffset: 0 }),
     });
@@ -119,7 +121,9 @@ export class HostProcess {
     this.#killAt = killAt;
     // Whoever was reading when the daemon ended comes back.
     for (const log of Object.values(this.logs)) log.holds.awaitAnyone(log.oldestOffset);
-    this.#take(spawned, stdinOffset ?? 0, stdinOffset !== undefined);
+    const isOpen = stdinOffset !== undefined && !spawned.isInputLost;
+    if (stdinOffset !== undefined && !isOpen) this.#parts.note({ isStdinClosed: true });
+    this.#take(spawned, stdinOffset ?? 0, isOpen);
   }
 
   /** It has ended before this daemon began. */
@@ -169,7 +173,16 @@ export class HostProcess {
       note: ({ offset, closed }) => this.#parts.note(closed ? { isStdinClosed: true } : { stdinOffset: offset }),
     });
     if (!isOpen) spawned.stdin.end();
-    void this.#run(spawned);
+    this.#run(spawned).catch((error: unknown) => {
+      console.error(`sandbar host: the process ${this.id} is given up:`, error);
+      void spawned.kill("SIGKILL").catch(() => {});
+      this.restoreExit({
+        returncode: KILLED_RETURNCODE,
+        timedOut: this.#timedOut,
+        reason: "host_lost",
+        at: Date.now(),
+      });
+    });
   }
 
   async #run(spawned: Spawned): Promise<void> {

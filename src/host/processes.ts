@@ -169,6 +169,7 @@ export class ProcessTable {
       stderr: log("err"),
       pump: this.#pump,
       note: (line) => this.#journal.note({ id, ...line }),
+      announce: (line) => this.#journal.announce({ id, ...line }),
       oomKills: () => this.#container?.oomKills(),
     });
     this.#processes.set(id, process);
@@ -186,8 +187,14 @@ export class ProcessTable {
     if (!container) throw new ApiError("sandbox_ended");
     const isOpen = spec.open_stdin === true || spec.pty !== undefined;
     const input = isOpen ? "open" : spec.stdin === undefined ? "none" : "once";
+    try {
+      process.announce(spec);
+    } catch (cause) {
+      this.#spawning.delete(process.id);
+      this.#forget(process);
+      throw new ApiError("backend_unavailable", { detail: "The host's disk is full.", retryAfter: 5, cause });
+    }
     this.#running++;
-    process.announce(spec);
     const spawning = container.spawn({ ...spec, input });
     try {
       process.begin(await withTimeLimit(spawning, SPAWN_TIMEOUT_MS, tooSlow("Starting the process")), spec);

@@ -68,6 +68,8 @@ export interface ProcessOutput {
 
 /** A process inside of a container. */
 export interface Spawned {
+  /** True of a process whose input went down with an earlier daemon: nothing that is written reaches it. */
+  readonly isInputLost?: boolean;
   /** What finds it again after a restart of this daemon, where its id does not. */
   readonly handle?: string;
   /** Calls back once the pipe has taken what was written. Its end is the end of the process's input. */

@@ -135,6 +135,34 @@ test("input that a process does not read is kept up to a bound", async () => {
   await host.send("POST", `${box}/processes/${process_id}/signal`, { signal: "SIGKILL" });
 });
 
+test("input in the smallest pieces costs no more than its bound", async () => {
+  const { process_id } = await exec(["sleep", "20"], { open_stdin: true });
+  const socket = await attach(process_id);
+  socket.start();
+  socket.send(CHANNEL.stdin, Buffer.alloc(400_000));
+  const before = process.memoryUsage().rss;
+  for (let index = 0; index < 100_000 && !socket.closeOrder; index++) {
+    socket.send(CHANNEL.stdin, "x");
+    if (index % 1_000 === 0) await new Promise((resolve) => setImmediate(resolve));
+  }
+  await until(() => socket.closeOrder !== undefined, 20_000);
+  expect(socket.closeOrder).toMatchObject({ code: CLOSE.stdinBacklog });
+  // This test's own messages count, too.
+  expect(process.memoryUsage().rss - before).toBeLessThan(250 * MIB);
+  await host.send("POST", `${box}/processes/${process_id}/signal`, { signal: "SIGKILL" });
+}, 40_000);
+
+test("a client that acknowledges nothing holds neither output for longer than a moment", async () => {
+  const script = "sleep 0.5; head -c 8000000 /dev/zero; sleep 0.5; head -c 60000000 /dev/zero >&2";
+  const { process_id } = await exec(["sh", "-c", script]);
+  const socket = await attach(process_id, { acks: true });
+  socket.keepsBytes = false;
+  socket.start();
+  const ended = await host.call("GET", `${box}/processes/${process_id}?wait_ms=20000`);
+  expect(ended.json).toMatchObject({ returncode: 0, stderr_bytes: 60_000_000 });
+  socket.socket.terminate();
+}, 40_000);
+
 test("nonsense from a client changes nothing", async () => {
   const { process_id } = await exec(["cat"], { open_stdin: true });
   const socket = await attach(process_id);

@@ -90,3 +90,13 @@ test("lies about its processes reach no process outside", async () => {
   await host.send("POST", `${hostile}/processes/${process_id}/signal`, { signal: "SIGKILL" });
   expect(readFileSync(`/proc/${ownPid}/stat`, "utf8")).toContain(String(ownPid));
 });
+
+test("a launcher held still ends with its sandbox, and takes nobody along", async () => {
+  const stop = "for p in /proc/[0-9]*; do p=${p#/proc/}; [ $p = 1 ] || [ $p = $$ ] || kill -STOP $p; done";
+  await host.exec(hostile, ["sh", "-c", stop], {}, 1_000).catch(() => undefined);
+  const stuck = host.exec(hostile, ["true"]).catch((error: Error) => error.message);
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  expect((await host.call("DELETE", hostile)).status).toBe(204);
+  expect(String(await stuck)).toMatch(/sandbox_ended|exec_failed/);
+  expect(text((await host.exec(victim, ["echo", "well"])).output!.stdout)).toBe("well\n");
+});

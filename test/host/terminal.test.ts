@@ -60,6 +60,20 @@ test("the end of its input is an end of transmission", async () => {
   expect(await screen(id)).toBe("line\r\nline\r\n");
 });
 
+test("a program that does not read what is typed holds up nobody else", async () => {
+  const id = await start(["sh", "-c", "stty raw -echo; echo ready; sleep 600"]);
+  await until(async () => (await screen(id)).includes("ready"));
+  const typing = host.call("POST", `${path(id)}/stdin`, { body: Buffer.alloc(300_000, "x") });
+  for (let round = 0; round < 5; round++) {
+    const begin = Date.now();
+    expect((await host.exec(box, ["true"])).returncode).toBe(0);
+    expect(Date.now() - begin).toBeLessThan(1_000);
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+  await host.send("POST", `${path(id)}/signal`, { signal: "SIGKILL" });
+  expect((await typing).json.code).toBe("process_ended");
+});
+
 test("what is left on a terminal whose process has ended is hung up on", async () => {
   const id = await start(["sh", "-c", "sleep 1001 & exit 0"]);
   expect(await ended(id)).toMatchObject({ returncode: 0 });

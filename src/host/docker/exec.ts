@@ -40,6 +40,7 @@ export async function adoptExec(context: ExecContext, processId: string, execId:
   const state = new ExecState(context, { process_id: processId, user: info.ProcessConfig.user }, execId);
   return {
     handle: execId,
+    isInputLost: true,
     stdin: noInput(),
     stdout: NO_OUTPUT,
     stderr: NO_OUTPUT,

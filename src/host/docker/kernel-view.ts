@@ -3,6 +3,8 @@ import type { SignalName } from "../../contract/process.ts";
 import { readOomKills } from "../linux/oom.ts";
 
 const CGROUP_ROOT = "/sys/fs/cgroup";
+/** How many times as long as a scan took the next one is put off. */
+const SCAN_PAUSES = 10;
 
 /**
  * A container as the kernel of this machine shows it. Whatever a sandbox says of itself, only processes that the kernel
@@ -18,6 +20,9 @@ export class KernelView {
   readonly #containerId: string;
   readonly #pidNamespace: string | undefined;
   readonly #groups: Map<string, string>;
+  /** By the pid inside: the pid on this machine, as last seen. */
+  #hostPids = new Map<number, number>();
+  #mayScanAt = 0;
   #oomKills: number | undefined;
 
   private constructor(containerId: string, initPid: number, groups: Map<string, string>) {
@@ -62,11 +67,29 @@ export class KernelView {
   }
 
   #hostPidOf(pid: number): number | undefined {
-    // The newest first: it is seldom the oldest that is to be killed.
-    return this.#pids().findLast((candidate) => {
-      const inside = /^NSpid:.*\t(\d+)$/m.exec(readOrEmpty(`/proc/${candidate}/status`))?.[1];
-      return Number(inside) === pid && pidNamespaceOf(candidate) === this.#pidNamespace;
-    });
+    const known = this.#hostPids.get(pid);
+    if (known !== undefined && this.#insideOf(known) === pid) return known;
+    if (performance.now() < this.#mayScanAt) return undefined;
+    this.#scan();
+    return this.#hostPids.get(pid);
+  }
+
+  /** Looks at all that is in there. A sandbox full of processes must not cost the others more than a share of this daemon's time. */
+  #scan(): void {
+    const begin = performance.now();
+    this.#hostPids = new Map();
+    for (const candidate of this.#pids()) {
+      const inside = this.#insideOf(candidate);
+      if (inside !== undefined) this.#hostPids.set(inside, candidate);
+    }
+    const end = performance.now();
+    this.#mayScanAt = end + SCAN_PAUSES * (end - begin);
+  }
+
+  /** The pid inside of a process of the container; undefined of any other. */
+  #insideOf(hostPid: number): number | undefined {
+    const inside = /^NSpid:.*\t(\d+)$/m.exec(readOrEmpty(`/proc/${hostPid}/status`))?.[1];
+    return inside !== undefined && pidNamespaceOf(hostPid) === this.#pidNamespace ? Number(inside) : undefined;
   }
 
   /** All that may be in the container: its control group's, else, where that cannot be read, everybody. */

@@ -7,7 +7,6 @@ import { Writable } from "node:stream";
  */
 export function inputOf(socket: Socket, end: () => void = () => socket.destroy()): Writable {
   return new Writable({
-    // The end of what is typed on a terminal is not the end of the terminal.
     autoDestroy: false,
     write(chunk: Buffer, _encoding, done) {
       if (socket.destroyed) return done();

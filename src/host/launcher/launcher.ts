@@ -158,7 +158,7 @@ export class Launcher {
   async #untilTaken(process: LaunchedProcess): Promise<void> {
     const late = () => new ApiError("exec_failed", { detail: "The sandbox's launcher does not start processes." });
     try {
-      await withTimeLimit(process.taken, TAKE_TIMEOUT_MS, late);
+      if (!(await withTimeLimit(process.taken, TAKE_TIMEOUT_MS, late))) throw new ApiError("sandbox_ended");
     } catch (error) {
       process.gone();
       throw error;

@@ -13,7 +13,7 @@ export type SignalGroup = (pid: number, signal: SignalName) => Promise<boolean>;
 
 /** A status is a few short lines; what says more is not the launcher. */
 const MAX_STATUS_BYTES = 16_384;
-const SIGNAL_ATTEMPTS = 50;
+const SIGNAL_ATTEMPTS = 200;
 const SIGNAL_RETRY_MS = 20;
 
 /** How a start went: the program runs, or it was refused with a return code. */
@@ -35,8 +35,10 @@ export class LaunchedProcess implements Spawned {
   readonly stderr: ProcessOutput;
   readonly exited: Promise<number | undefined>;
   readonly launched: Promise<Launch>;
-  /** Resolves once the launcher has the slot, or has gone. */
-  readonly taken: Promise<void>;
+  /** True once the launcher has the slot, false when it has gone before. */
+  readonly taken: Promise<boolean>;
+  /** Nothing takes its input: it was lost with an earlier daemon. */
+  readonly isInputLost: boolean;
   readonly resize?: (size: TerminalSize) => Promise<void>;
   readonly #slot: SlotInUse;
   readonly #outputs: FifoReader[] = [];
@@ -47,7 +49,7 @@ export class LaunchedProcess implements Spawned {
   readonly #hold: Descriptor | undefined;
   readonly #exit = Promise.withResolvers<number | undefined>();
   readonly #launch = Promise.withResolvers<Launch>();
-  readonly #taken = Promise.withResolvers<void>();
+  readonly #taken = Promise.withResolvers<boolean>();
   #text = "";
   #pid: number | undefined;
   #statusBytes = 0;
@@ -79,6 +81,7 @@ export class LaunchedProcess implements Spawned {
       throw error;
     }
     this.stdin = terminal?.input ?? (this.#input ? inputOf(this.#input.socket, () => this.#endInput()) : noInput());
+    this.isInputLost = !terminal && !this.#input;
     if (terminal) this.resize = async (size) => terminal.resize(size);
     this.exited = this.#exit.promise;
     this.launched = this.#launch.promise;
@@ -114,6 +117,7 @@ export class LaunchedProcess implements Spawned {
 
   /** The launcher's side is no more: whatever has not ended went with it. */
   gone(): void {
+    this.#taken.resolve(false);
     this.#end(undefined);
     this.#close();
   }
@@ -145,7 +149,7 @@ export class LaunchedProcess implements Spawned {
 
   /** Both sides of every pipe are there. */
   #begun(): void {
-    this.#taken.resolve();
+    this.#taken.resolve(true);
     this.#statusFifo.closeKeepAlive();
     for (const output of this.#outputs) output.closeKeepAlive();
     this.#input?.closeKeepAlive();

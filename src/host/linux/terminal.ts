@@ -1,8 +1,7 @@
-import { closeSync, constants, fstatSync, openSync } from "node:fs";
-import type { Writable } from "node:stream";
+import { closeSync, constants, fstatSync, openSync, writeSync } from "node:fs";
+import { Writable } from "node:stream";
 import { ReadStream } from "node:tty";
 import type { TerminalSize } from "../../contract/process.ts";
-import { inputOf } from "../launcher/input.ts";
 import type { ProcessOutput } from "../runtime.ts";
 import { ioctl } from "./libc.ts";
 
@@ -11,6 +10,8 @@ const TIOCSPTLCK = 0x40045431;
 const TIOCSWINSZ = 0x5414;
 /** Device 5:2 is the one that makes terminals. */
 const PTMX_DEVICE = (5 << 8) | 2;
+const FIRST_RETRY_MS = 2;
+const LAST_RETRY_MS = 100;
 const END_OF_TRANSMISSION = "\x04";
 
 /** The host's end of a terminal. When it is closed the kernel hangs up on what runs there. */
@@ -44,12 +45,37 @@ export function openTerminal(ptmx: string, size: TerminalSize): Terminal {
   return {
     name: String(number.readUInt32LE()),
     output: { stream: () => socket },
-    input: inputOf(socket, () => socket.write(END_OF_TRANSMISSION)),
+    input: typed(fd, socket),
     resize: (size) => {
       if (!isClosed) setSize(fd, size);
     },
     close: () => socket.destroy(),
   };
+}
+
+/** What is typed. Written by ourselves: Node's own stream of a terminal's end blocks this thread while nobody reads. */
+function typed(fd: number, socket: ReadStream): Writable {
+  const write = (bytes: Buffer, done: () => void, pauseMs = FIRST_RETRY_MS): void => {
+    let written = 0;
+    try {
+      while (!socket.destroyed && written < bytes.length) written += writeSync(fd, bytes, written);
+      return done();
+    } catch (error) {
+      // Whoever hung up reads no more.
+      if ((error as NodeJS.ErrnoException).code !== "EAGAIN") return done();
+    }
+    setTimeout(() => write(bytes.subarray(written), done, Math.min(2 * pauseMs, LAST_RETRY_MS)), pauseMs);
+  };
+  return new Writable({
+    // The end of what is typed is not the end of the terminal.
+    autoDestroy: false,
+    write: (chunk: Buffer, _encoding, done) => write(chunk, done),
+    final: (done) => write(Buffer.from(END_OF_TRANSMISSION), done),
+    destroy: (error, done) => {
+      socket.destroy();
+      done(error);
+    },
+  });
 }
 
 function setSize(fd: number, { rows, cols }: TerminalSize): void {

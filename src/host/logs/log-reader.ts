@@ -28,7 +28,11 @@ export class LogReader implements Hold {
     this.#follow = follow;
     this.#end = follow ? Infinity : log.length;
     this.#segments = new SegmentReader(log.base);
-    this.#unsubscribe = log.onChange(() => this.#wake?.());
+    this.#unsubscribe = log.onChange(() => {
+      // From here on there is something to take.
+      if (this.until === Infinity) this.#touch();
+      this.#wake?.();
+    });
     this.#touch();
     if (follow) {
       log.holds.returned(offset);

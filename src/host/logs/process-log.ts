@@ -42,6 +42,7 @@ export class ProcessLog {
   #isEmptied = false;
   #hasHead = true;
   #ended = false;
+  #isDiskFull = false;
   readonly #listeners = new Set<() => void>();
   #pumped: PumpedStream | undefined;
   #resume: (() => void) | undefined;
@@ -95,7 +96,7 @@ export class ProcessLog {
     this.#pumped = pump.open(fd, this.base, this.#length, {
       grown: (length) => this.#grow(length),
       held: (isDiskFull) => {
-        if (isDiskFull) console.error(`sandbar host: the disk is full: ${this.base} waits for room`);
+        if (isDiskFull) this.#sayDiskIsFull();
         this.#hold(() => this.#pumped?.resume());
         this.readerMoved();
       },
@@ -112,14 +113,23 @@ export class ProcessLog {
         this.end();
         resolve();
       };
-      source.on("data", (chunk: Buffer) => {
+      const keep = (chunk: Buffer) => {
         if (this.#ended) return;
-        this.#writer.write(chunk, this.#length);
+        try {
+          this.#writer.write(chunk, this.#length);
+        } catch {
+          this.#sayDiskIsFull();
+          source.pause();
+          setTimeout(() => keep(chunk), HELD_POLL_MS);
+          return;
+        }
         this.#grow(this.#length + chunk.length);
-        if (this.isHeld || this.#room() > 0) return;
+        if (this.isHeld) return;
+        if (this.#room() > 0) return void source.resume();
         source.pause();
         this.#hold(() => source.resume());
-      });
+      };
+      source.on("data", keep);
       source.once("end", finish).once("close", finish).on("error", finish);
     });
   }
@@ -130,6 +140,7 @@ export class ProcessLog {
     this.#ended = true;
     this.#pumped?.discard();
     this.#writer.close();
+    this.#budget.enforce();
     this.#letGo();
     this.#wake();
   }
@@ -189,10 +200,16 @@ export class ProcessLog {
 
   #grow(length: number): void {
     if (this.#ended || length === this.#length) return;
+    this.#isDiskFull = false;
     const crossed = segmentOf(length) !== segmentOf(this.#length);
     this.#length = length;
     if (crossed) this.#trim();
     this.#wake();
+  }
+
+  #sayDiskIsFull(): void {
+    if (!this.#isDiskFull) console.error(`sandbar host: the disk is full: ${this.base} waits for room`);
+    this.#isDiskFull = true;
   }
 
   /** Drops what lies before the window, and before what a reader may ask for again. */

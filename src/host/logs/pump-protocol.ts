@@ -1,5 +1,5 @@
 /** How many streams one pump carries at a time. */
-export const MAX_STREAMS = 16_384;
+export const MAX_STREAMS = 65_536;
 
 /** What the daemon's thread tells the pump's. A byte on the wake pipe goes with it, but for `open`: see there. */
 export type PumpCommand =
