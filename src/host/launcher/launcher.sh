@@ -15,10 +15,10 @@ __dir=$1
 shift
 __setsid=$*
 __as=
-# An image need not hold any program: where setsid is busybox's, so is env.
+# An image need not hold any program: where setsid is busybox's, so is env. It reads by the byte, and need not read a whole line.
 case $1 in
-  */busybox) __busybox=$1 __env="$1 env" __short="-n 48" ;;
-  *) __busybox= __env=/usr/bin/env __short= ;;
+  */busybox) __busybox=$1 __env="$1 env" __first="-n 8" __four="-n 36" ;;
+  *) __busybox= __env=/usr/bin/env __first= __four= ;;
 esac
 unset OLDPWD SHLVL
 cd /
@@ -117,7 +117,7 @@ __judge() {
 
 # __hello: the streams of the process stand.
 __hello() {
-  read -r $__short __pid __rest </proc/self/stat
+  read -r $__first __pid __rest </proc/self/stat
   echo "pid $__pid" >&9
   # The launcher itself is spared where it can be: see boot.sh.
   [ -n "$__busybox" ] || { echo 0 >/proc/self/oom_score_adj; } 2>/dev/null
@@ -127,7 +127,7 @@ __hello() {
 # the code again to a daemon that was not there.
 __run() {
   # Kills the subshell above, which makes this one a child of init: the only way into the background without `&`.
-  read -r $__short __rest __rest __rest __parent __rest </proc/self/stat
+  read -r $__four __rest __rest __rest __parent __rest </proc/self/stat
   kill -9 "$__parent"
   exec 3<&- 9<>"$__dir/$1.st"
   [ ! -p "$__dir/$1.out" ] || exec 7<>"$__dir/$1.out"
