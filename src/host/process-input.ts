@@ -22,6 +22,7 @@ export class ProcessInput {
   #offset: number;
   #isOpen: boolean;
   #hasEnded = false;
+  #stopWaiting: (() => void) | undefined;
   #turn: Promise<unknown> = Promise.resolve();
   /** What was offered and waits for its turn, in one batch. */
   #offered: Buffer[] = [];
@@ -31,7 +32,10 @@ export class ProcessInput {
     this.#options = options;
     this.#offset = options.offset;
     this.#isOpen = options.isOpen;
-    void options.ended.then(() => (this.#hasEnded = true));
+    void options.ended.then(() => {
+      this.#hasEnded = true;
+      this.#stopWaiting?.();
+    });
     options.writable.on("error", () => {});
   }
 
@@ -91,8 +95,11 @@ export class ProcessInput {
     if (!this.#isOpen) throw new ApiError("stdin_closed", { extra: { offset: this.#offset } });
     for (let at = 0; at < bytes.length; at += PIECE_BYTES) {
       const piece = bytes.subarray(at, at + PIECE_BYTES);
-      const taken = new Promise<void>((resolve) => this.#options.writable.write(piece, () => resolve()));
-      await Promise.race([taken, this.#options.ended]);
+      // No race of promises: one that outlives thousands of pieces would remember each.
+      await new Promise<void>((resolve) => {
+        this.#stopWaiting = resolve;
+        this.#options.writable.write(piece, () => resolve());
+      });
       if (this.#hasEnded || this.#options.writable.destroyed) throw this.#ended();
       this.#offset += piece.length;
       this.#options.note(this.state);

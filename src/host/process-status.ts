@@ -22,10 +22,12 @@ export async function statusAfter(process: HostProcess, waitMs: number, signal?:
 
 async function untilEnd(process: HostProcess, waitMs: number, signal?: AbortSignal): Promise<void> {
   const over = Promise.withResolvers<void>();
-  const giveUp = () => over.resolve();
-  const timer = setTimeout(giveUp, waitMs);
-  signal?.addEventListener("abort", giveUp);
-  await Promise.race([process.ended, over.promise]);
-  signal?.removeEventListener("abort", giveUp);
+  const stop = () => over.resolve();
+  const timer = setTimeout(stop, waitMs);
+  const unsubscribe = process.onEnd(stop);
+  signal?.addEventListener("abort", stop);
+  await over.promise;
+  signal?.removeEventListener("abort", stop);
+  unsubscribe();
   clearTimeout(timer);
 }

@@ -41,6 +41,7 @@ export class HostProcess {
   readonly #parts: ProcessParts;
   readonly #ended = Promise.withResolvers<void>();
   readonly #exited = Promise.withResolvers<void>();
+  readonly #endListeners = new Set<() => void>();
   readonly #lost = Promise.withResolvers<ProcessFinishReason>();
   #spawned: Spawned | undefined;
   #input: ProcessInput | undefined;
@@ -51,6 +52,9 @@ export class HostProcess {
   #killAt: number | undefined;
 
   constructor(parts: ProcessParts) {
+    void this.#ended.promise.then(() => {
+      for (const listener of this.#endListeners) listener();
+    });
     this.id = parts.id;
     this.#parts = parts;
     this.logs = { stdout: parts.stdout, stderr: parts.stderr };
@@ -59,6 +63,12 @@ export class HostProcess {
   /** Resolves when the process has ended and its output is complete. Never rejects. */
   get ended(): Promise<void> {
     return this.#ended.promise;
+  }
+
+  /** Calls once it has ended, unless the answer is called before. For those who ask again and again. */
+  onEnd(listener: () => void): () => void {
+    this.#endListeners.add(listener);
+    return () => this.#endListeners.delete(listener);
   }
 
   /** How it ended; undefined until its output is complete, too. */
@@ -230,9 +240,20 @@ export class HostProcess {
   /** Waits for the last output. What something in the background writes after that is read on, but not kept: it gets no SIGPIPE. */
   async #drain(output: Promise<unknown>): Promise<void> {
     const { stdout, stderr } = this.logs;
+    let isThrough = false;
+    let wake = () => {};
+    const stop = () => {
+      isThrough = true;
+      wake();
+    };
+    output.then(stop, stop);
     // In steps: a moment in which this daemon gets to do nothing counts as one.
     for (let left = LAST_OUTPUT_MS; left > 0;) {
-      if (await settlesWithin(output, LAST_OUTPUT_STEP_MS)) return;
+      await new Promise<void>((resolve) => {
+        wake = resolve;
+        setTimeout(resolve, LAST_OUTPUT_STEP_MS);
+      });
+      if (isThrough) return void (await output);
       if (!stdout.isHeld && !stderr.isHeld) left -= LAST_OUTPUT_STEP_MS;
     }
     stdout.end();

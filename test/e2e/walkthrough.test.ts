@@ -25,7 +25,9 @@ describe.each(RUNTIMES)("the README's walk-through on the %s runtime", (runtime)
     expect(stdout).toContain('"stdout":"hello from Linux\\n"');
     expect(stdout).toContain('"returncode":3');
     expect(stdout).toContain("use IO::Socket::INET;");
-    expect(stdout).toMatch(/^\}$/m);
+    expect(stdout).toMatch(/^event: stdout\ndata: .*\n\nid: 4\.4\nevent: stderr\n/m);
+    expect(stdout).toContain('{"offset":6,"closed":false}{"offset":11,"closed":true}WORLD{"process_id"');
+    expect(stdout).toMatch(/"stdout_bytes":11,"stderr_bytes":0\}\}$/m);
     expect(stdout).toContain("hello from port 8000");
     expect(stdout).toContain('"finish_reason":"terminated"');
     await expect.poll(() => runningContainers(instance), { timeout: 15_000 }).toEqual([]);
