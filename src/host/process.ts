@@ -65,7 +65,7 @@ export class HostProcess {
     return this.#ended.promise;
   }
 
-  /** Calls once it has ended, unless the answer is called before. For those who ask again and again. */
+  /** Calls at its end, which is still to come (no `exit` yet); the answer unsubscribes. For those who ask again and again. */
   onEnd(listener: () => void): () => void {
     this.#endListeners.add(listener);
     return () => this.#endListeners.delete(listener);
