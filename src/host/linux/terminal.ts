@@ -38,8 +38,6 @@ export function openTerminal(ptmx: string, size: TerminalSize): Terminal {
   }
   setSize(fd, size);
   const socket = new ReadStream(fd);
-  let isClosed = false;
-  socket.once("close", () => (isClosed = true));
   // The kernel's word for "nobody is there any more", and no error of ours.
   socket.on("error", () => socket.destroy());
   return {
@@ -47,7 +45,8 @@ export function openTerminal(ptmx: string, size: TerminalSize): Terminal {
     output: { stream: () => socket },
     input: typed(fd, socket),
     resize: (size) => {
-      if (!isClosed) setSize(fd, size);
+      // Not by its `close`: the descriptor is given back before that is told, and may be another's by then.
+      if (!socket.destroyed) setSize(fd, size);
     },
     close: () => socket.destroy(),
   };
