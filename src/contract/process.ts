@@ -128,6 +128,9 @@ export const SIGNALS = {
 export type SignalName = keyof typeof SIGNALS;
 export const SignalNameSchema = z.enum(Object.keys(SIGNALS) as [SignalName, ...SignalName[]]);
 
+/** The return code of what was killed, by whatever is outside of it. */
+export const KILLED_RETURNCODE = 128 + SIGNALS.SIGKILL;
+
 /** The name of the signal that a return code of 128+n stands for. */
 export function signalOfReturncode(returncode: number): SignalName | undefined {
   return (Object.keys(SIGNALS) as SignalName[]).find((name) => SIGNALS[name] === returncode - 128);

@@ -1,6 +1,8 @@
 import { ApiError } from "../contract/errors.ts";
 import type { ContainerExit, ContainerStatus, StartResult, StartSpec } from "../contract/host-protocol.ts";
-import { Activity } from "./activity.ts";
+import { KILLED_RETURNCODE } from "../contract/process.ts";
+import { newEntry, type Entry } from "./container-entry.ts";
+import { DeletedGenerations } from "./deleted-generations.ts";
 import type { LogArchive } from "./log-archive.ts";
 import type { ProcessTable } from "./processes.ts";
 import { StartFailure, type Container, type Runtime } from "./runtime.ts";
@@ -12,22 +14,6 @@ const STOP_TIMEOUT_MS = 30_000;
 const KEEP_ENDED_MS = 3_600_000;
 const STOP_ATTEMPTS = 5;
 const DEADLINE_RETURNCODE = 124;
-const KILLED: Omit<ContainerExit, "deadline"> = { returncode: 137, oom: false };
-
-interface Entry {
-  readonly sandboxId: string;
-  readonly generation: number;
-  /** Settles with the start; `undefined` as the container means that there will be none. */
-  started: Promise<{ result: StartResult; container: Container | undefined }>;
-  container: Container | undefined;
-  processes: ProcessTable | undefined;
-  exit: ContainerExit | undefined;
-  readonly activity: Activity;
-  isDeleted: boolean;
-  isPastDeadline: boolean;
-  cancelTimer: () => void;
-  released: Promise<void> | undefined;
-}
 
 export interface ContainersOptions {
   runtime: Runtime;
@@ -42,8 +28,7 @@ export class Containers {
   readonly #options: ContainersOptions;
   readonly #logs: LogArchive;
   readonly #entries = new Map<string, Entry>();
-  /** The newest generation that was deleted, by sandbox: a start of it that comes late finds it here. */
-  readonly #deleted = new Map<string, { generation: number; at: number }>();
+  readonly #deleted = new DeletedGenerations(KEEP_ENDED_MS);
 
   constructor(options: ContainersOptions) {
     this.#runtime = options.runtime;
@@ -57,7 +42,7 @@ export class Containers {
    */
   async start(spec: StartSpec): Promise<StartResult> {
     const { sandbox_id: sandboxId, generation } = spec;
-    if (generation <= (this.#deleted.get(sandboxId)?.generation ?? 0)) throw new ApiError("sandbox_ended");
+    if (generation <= this.#deleted.newest(sandboxId)) throw new ApiError("sandbox_ended");
     const present = this.#entries.get(sandboxId);
     if (present && present.generation > generation) {
       throw new ApiError("conflict", { detail: `Generation ${present.generation} of this sandbox is here.` });
@@ -149,7 +134,7 @@ export class Containers {
   async stop(sandboxId: string, generation?: number): Promise<void> {
     const entry = this.#entries.get(sandboxId);
     const deleted = generation ?? entry?.generation;
-    if (deleted !== undefined) this.#rememberDeleted(sandboxId, deleted);
+    if (deleted !== undefined) this.#deleted.add(sandboxId, deleted);
     if (!entry || (generation !== undefined && entry.generation > generation)) return;
     entry.isDeleted = true;
     const released = this.#release(entry).then(() => this.#forget(entry));
@@ -216,7 +201,8 @@ export class Containers {
     if (entry.exit) return;
     entry.isPastDeadline = true;
     this.#release(entry).catch(logStopFailure);
-    if (!(await settlesWithin(container.exited, STOP_TIMEOUT_MS))) this.#onExit(entry, KILLED);
+    if (!(await settlesWithin(container.exited, STOP_TIMEOUT_MS)))
+      this.#onExit(entry, { returncode: KILLED_RETURNCODE, oom: false });
   }
 
   #onExit(entry: Entry, { returncode, oom }: Omit<ContainerExit, "deadline">): void {
@@ -255,33 +241,6 @@ export class Containers {
     if (entry.processes) this.#logs.keep(entry.sandboxId, entry.processes);
     if (this.#entries.get(entry.sandboxId) === entry) this.#entries.delete(entry.sandboxId);
   }
-
-  #rememberDeleted(sandboxId: string, generation: number): void {
-    const at = Date.now();
-    const newest = Math.max(generation, this.#deleted.get(sandboxId)?.generation ?? 0);
-    this.#deleted.delete(sandboxId);
-    this.#deleted.set(sandboxId, { generation: newest, at });
-    for (const [id, deleted] of this.#deleted) {
-      if (deleted.at > at - KEEP_ENDED_MS) break;
-      this.#deleted.delete(id);
-    }
-  }
-}
-
-function newEntry(sandboxId: string, generation: number): Entry {
-  return {
-    sandboxId,
-    generation,
-    started: undefined as never,
-    container: undefined,
-    processes: undefined,
-    exit: undefined,
-    activity: new Activity(),
-    isDeleted: false,
-    isPastDeadline: false,
-    cancelTimer: () => {},
-    released: undefined,
-  };
 }
 
 function unavailable(detail: string, cause: unknown): ApiError {

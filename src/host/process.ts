@@ -1,23 +1,21 @@
 import type { ExecSpec, ProcessStatus } from "../contract/host-protocol.ts";
 import {
+  KILLED_RETURNCODE,
   signalOfReturncode,
   type OutputStream,
   type ProcessFinishReason,
   type SignalName,
 } from "../contract/process.ts";
 import type { JournaledProcess } from "./journal.ts";
+import { lastOutput } from "./last-output.ts";
 import type { ProcessLog } from "./logs/process-log.ts";
 import type { Pump } from "./logs/pump.ts";
 import { ProcessInput } from "./process-input.ts";
 import type { ProcessOutput, Spawned } from "./runtime.ts";
 import { callAt, settlesWithin, tooSlow, withTimeLimit } from "./time-limit.ts";
 
-export const KILLED_RETURNCODE = 137;
 /** How long a killed process may take to go. */
 const LAST_STEP_MS = 5_000;
-/** How long the last output of an ended process may take, but for the time that a slow reader holds it back. */
-const LAST_OUTPUT_MS = 250;
-const LAST_OUTPUT_STEP_MS = 25;
 
 export type Exit = NonNullable<JournaledProcess["exit"]>;
 
@@ -207,7 +205,7 @@ export class HostProcess {
     // Known for good before the runtime may forget it, and before the last output is waited for.
     this.#parts.note({ exit });
     spawned.release();
-    await this.#drain(output);
+    await lastOutput([stdout, stderr], output);
     spawned.stdin.destroy();
     this.#exit = exit;
     this.#ended.resolve();
@@ -235,29 +233,6 @@ export class HostProcess {
     this.#timedOut = true;
     void spawned.kill("SIGKILL").catch(() => {});
     if (!(await settlesWithin(spawned.exited, LAST_STEP_MS))) this.lose("timeout");
-  }
-
-  /** Waits for the last output. What something in the background writes after that is read on, but not kept: it gets no SIGPIPE. */
-  async #drain(output: Promise<unknown>): Promise<void> {
-    const { stdout, stderr } = this.logs;
-    let isThrough = false;
-    let wake = () => {};
-    const stop = () => {
-      isThrough = true;
-      wake();
-    };
-    output.then(stop, stop);
-    // In steps: a moment in which this daemon gets to do nothing counts as one.
-    for (let left = LAST_OUTPUT_MS; left > 0;) {
-      await new Promise<void>((resolve) => {
-        wake = resolve;
-        setTimeout(resolve, LAST_OUTPUT_STEP_MS);
-      });
-      if (isThrough) return void (await output);
-      if (!stdout.isHeld && !stderr.isHeld) left -= LAST_OUTPUT_STEP_MS;
-    }
-    stdout.end();
-    stderr.end();
   }
 }
 

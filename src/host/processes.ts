@@ -2,7 +2,7 @@ import { mkdirSync, rmSync } from "node:fs";
 import { ApiError } from "../contract/errors.ts";
 import { MAIN_PROCESS_ID } from "../contract/ids.ts";
 import type { ExecSpec, ProcessStatus } from "../contract/host-protocol.ts";
-import type { TerminalSize } from "../contract/process.ts";
+import { KILLED_RETURNCODE, type TerminalSize } from "../contract/process.ts";
 import type { Activity } from "./activity.ts";
 import { Journal } from "./journal.ts";
 import { LogBudget } from "./logs/log-budget.ts";
@@ -11,7 +11,7 @@ import type { Pump } from "./logs/pump.ts";
 import { segmentsIn } from "./logs/segments.ts";
 import { HostProcess } from "./process.ts";
 import { statusAfter } from "./process-status.ts";
-import type { Container, Spawned } from "./runtime.ts";
+import type { Container } from "./runtime.ts";
 import { settlesWithin, tooSlow, withTimeLimit } from "./time-limit.ts";
 
 const MAX_ENDED_PROCESSES = 1000;
@@ -83,11 +83,13 @@ export class ProcessTable {
         process.restoreExit(journaled.exit);
         continue;
       }
-      const spawned = await this.#adopted(container, journaled.id, journaled.handle);
-      if (!spawned) process.restoreExit({ returncode: 137, timedOut: false, reason: "host_lost", at: Date.now() });
+      const { id, handle } = journaled;
+      const spawned = id === MAIN_PROCESS_ID ? container?.main : await container?.adopt(id, handle);
+      if (!spawned)
+        process.restoreExit({ returncode: KILLED_RETURNCODE, timedOut: false, reason: "host_lost", at: Date.now() });
       else {
         process.resume(spawned, journaled);
-        if (journaled.id !== MAIN_PROCESS_ID) this.#countAsRunning(process);
+        if (id !== MAIN_PROCESS_ID) this.#countAsRunning(process);
       }
     }
     container?.dropUnclaimed();
@@ -205,21 +207,16 @@ export class ProcessTable {
       this.#forget(process);
       // One that starts after all belongs to nobody.
       spawning
-        .then((late) => late.kill("SIGKILL").finally(() => late.exited.then(() => late.release())))
+        .then(async (late) => {
+          await late.kill("SIGKILL").finally(() => late.exited);
+          late.release();
+          late.stdin.destroy();
+        })
         .catch(() => {});
       throw error;
     } finally {
       this.#spawning.delete(process.id);
     }
-  }
-
-  async #adopted(
-    container: Container | undefined,
-    id: string,
-    handle: string | undefined,
-  ): Promise<Spawned | undefined> {
-    if (id === MAIN_PROCESS_ID) return container?.main;
-    return container?.adopt(id, handle);
   }
 
   #countAsRunning(process: HostProcess): void {

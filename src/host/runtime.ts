@@ -1,4 +1,4 @@
-import type { Duplex, Readable, Writable } from "node:stream";
+import { Readable, type Duplex, type Writable } from "node:stream";
 import type { Capabilities, ContainerExit, ExecSpec, StartSpec } from "../contract/host-protocol.ts";
 import type { SignalName, TerminalSize } from "../contract/process.ts";
 
@@ -65,6 +65,8 @@ export interface ProcessOutput {
   descriptor?(): number;
   stream(): Readable;
 }
+
+export const NO_OUTPUT: ProcessOutput = { stream: () => Readable.from([]) };
 
 /** A process inside of a container. */
 export interface Spawned {

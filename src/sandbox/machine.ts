@@ -1,5 +1,5 @@
 import type { ContainerExit } from "../contract/host-protocol.ts";
-import { signalOfReturncode } from "../contract/process.ts";
+import { KILLED_RETURNCODE, signalOfReturncode } from "../contract/process.ts";
 import { isLive, type FinishReason, type SandboxState } from "../contract/sandbox.ts";
 
 /** Everything that can happen to a sandbox. */
@@ -30,8 +30,6 @@ export type Transition =
 
 const IGNORED: Transition = { kind: "ignored" };
 
-/** The returncode of a sandbox that something outside of it killed. */
-const KILLED = 137;
 const TIMED_OUT = 124;
 
 const ORDER: readonly SandboxState[] = ["created", "scheduled", "started", "ready"];
@@ -53,11 +51,11 @@ export function transition(state: SandboxState, event: SandboxEvent): Transition
     case "container_exited":
       return fromExit(event.exit);
     case "terminate":
-      return terminated("terminated", KILLED);
+      return terminated("terminated", KILLED_RETURNCODE);
     case "lifetime_over":
       return terminated("timeout", TIMED_OUT);
     case "idle_over":
-      return terminated("idle_timeout", KILLED);
+      return terminated("idle_timeout", KILLED_RETURNCODE);
     case "start_failed":
     case "no_capacity":
       // A container that has started did not fail to start: the result is late.
@@ -86,5 +84,9 @@ function terminated(finishReason: FinishReason, returncode: number | null, error
 function fromExit(exit: ContainerExit): Transition {
   if (exit.deadline) return terminated("timeout", TIMED_OUT);
   const finishReason = exit.oom ? "oom" : signalOfReturncode(exit.returncode) ? "signaled" : "exited";
-  return { kind: "ended", state: "finished", end: { finishReason, returncode: exit.oom ? KILLED : exit.returncode } };
+  return {
+    kind: "ended",
+    state: "finished",
+    end: { finishReason, returncode: exit.oom ? KILLED_RETURNCODE : exit.returncode },
+  };
 }

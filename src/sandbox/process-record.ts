@@ -1,6 +1,11 @@
 import { MAIN_PROCESS_ID } from "../contract/ids.ts";
 import type { ProcessStatus } from "../contract/host-protocol.ts";
-import { signalOfReturncode, type ContainerProcess, type ProcessFinishReason } from "../contract/process.ts";
+import {
+  KILLED_RETURNCODE,
+  signalOfReturncode,
+  type ContainerProcess,
+  type ProcessFinishReason,
+} from "../contract/process.ts";
 import type { End } from "./machine.ts";
 
 /** The process as recorded before it was started; what changes later is asked from the backend. */
@@ -23,9 +28,6 @@ type LastSeen = Pick<
 
 /** A process that has ended. */
 export type EndedProcess = ProcessRecord & { last: { returncode: number; finish_reason: ProcessFinishReason } };
-
-/** The return code of what something outside of the process killed. */
-const KILLED = 137;
 
 /** The record of a process that is about to start. */
 export function newProcess(processId: string, command: string[], createdAt: number): ProcessRecord {
@@ -60,7 +62,10 @@ function reasonOf({ returncode, timed_out, finish_reason }: ProcessStatus): Proc
 
 /** The record of a process that its host does not know any more. */
 export function lost(process: ProcessRecord, now: number): ProcessRecord {
-  return { ...process, last: { ...process.last, returncode: KILLED, finish_reason: "host_lost", exitedAt: now } };
+  return {
+    ...process,
+    last: { ...process.last, returncode: KILLED_RETURNCODE, finish_reason: "host_lost", exitedAt: now },
+  };
 }
 
 /** The record of a process that went down with its sandbox. The entrypoint's end is the sandbox's own. */
@@ -72,7 +77,7 @@ export function endedWithSandbox(process: ProcessRecord, end: End, finishedAt: n
     ...process,
     last: {
       ...process.last,
-      returncode: (isMain ? end.returncode : undefined) ?? KILLED,
+      returncode: (isMain ? end.returncode : undefined) ?? KILLED_RETURNCODE,
       finish_reason: isMain && isOwn ? (end.finishReason as ProcessFinishReason) : byOutside,
       exitedAt: finishedAt,
     },

@@ -68,6 +68,19 @@ describe.skipIf(noEngine !== undefined).each([true, false])(
       await until(() => screen.text === "line\r\nline\r\n");
     });
 
+    it("is not hung up on a program that closes its streams before it ends", async () => {
+      const { process } = await start(["sh", "-c", "exec <&- >&- 2>&-; sleep 0.2; exit 5"]);
+      expect(await process.exited).toBe(5);
+    });
+
+    it("shows what comes from a program that opens it again", async () => {
+      const script = "echo one; exec <&- >&- 2>&-; sleep 0.2; echo two >/dev/tty; echo three >/dev/tty; exit 6";
+      const { process, screen } = await start(["sh", "-c", script]);
+      expect(await process.exited).toBe(6);
+      // What the engine itself shows of that differs from one to the next.
+      if (useLauncher) await until(() => screen.text === "one\r\ntwo\r\nthree\r\n");
+    });
+
     it("hangs up on what is left on it", async () => {
       const { process } = await start(["sh", "-c", "sleep 1235 & exit 0"]);
       expect(await process.exited).toBe(0);

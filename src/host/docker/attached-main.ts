@@ -1,10 +1,10 @@
 import type { Duplex } from "node:stream";
 import type { SignalName } from "../../contract/process.ts";
 import { noInput } from "../launcher/input.ts";
-import type { ProcessOutput, Spawned } from "../runtime.ts";
+import { NO_OUTPUT, type ProcessOutput, type Spawned } from "../runtime.ts";
 import { Demultiplexer } from "./demultiplexer.ts";
 import { type Engine, EngineError } from "./engine.ts";
-import { NO_OUTPUT, outputOf } from "./exec-output.ts";
+import { outputOf } from "./exec-output.ts";
 
 /**
  * The entrypoint of a container without a launcher: the engine itself runs it, and passes its output on. What it writes while

@@ -1,10 +1,10 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { ContainerExit } from "../../contract/host-protocol.ts";
+import { KILLED_RETURNCODE } from "../../contract/process.ts";
 import { settlesWithin } from "../time-limit.ts";
 import { type Engine, EngineError } from "./engine.ts";
 import type { KernelView } from "./kernel-view.ts";
 
-const KILLED = 137;
 /** One wait call; a connection that died unnoticed costs at most this. */
 const WAIT_MS = 300_000;
 const ENGINE_RETRY_MS = 500;
@@ -37,8 +37,8 @@ export class ContainerExitWatch {
   }
 
   /** The entrypoint has ended; undefined when that was with everything around it, or the sandbox killed all it could see. */
-  tell(returncode = KILLED): void {
-    if (returncode !== KILLED) return this.#settle({ returncode, oom: false });
+  tell(returncode = KILLED_RETURNCODE): void {
+    if (returncode !== KILLED_RETURNCODE) return this.#settle({ returncode, oom: false });
     const kills = this.oomKills();
     const oom = kills === undefined ? this.#isFlaggedOutOfMemory() : Promise.resolve(kills > 0);
     void oom.then((oom) => this.#settle({ returncode, oom }));
@@ -66,13 +66,13 @@ export class ContainerExitWatch {
     for (;;) {
       try {
         const { StatusCode } = await this.#engine.wait(this.#id, WAIT_MS);
-        this.#wasOutOfMemory = StatusCode === KILLED && (await this.#isFlaggedOutOfMemory());
+        this.#wasOutOfMemory = StatusCode === KILLED_RETURNCODE && (await this.#isFlaggedOutOfMemory());
         return { returncode: StatusCode, oom: this.#wasOutOfMemory };
       } catch (error) {
-        if (isGone(error)) return { returncode: KILLED, oom: false };
+        if (isGone(error)) return { returncode: KILLED_RETURNCODE, oom: false };
       }
       const state = await this.#engine.inspect(this.#id).catch((error: unknown) => (isGone(error) ? "gone" : "away"));
-      if (state === "gone") return { returncode: KILLED, oom: false };
+      if (state === "gone") return { returncode: KILLED_RETURNCODE, oom: false };
       if (state === "away") await sleep(ENGINE_RETRY_MS);
     }
   }

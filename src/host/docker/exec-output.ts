@@ -1,8 +1,6 @@
-import { PassThrough, Readable } from "node:stream";
+import { PassThrough, type Readable } from "node:stream";
 import type { ProcessOutput, Spawned } from "../runtime.ts";
 import { noInput } from "../launcher/input.ts";
-
-export const NO_OUTPUT: ProcessOutput = { stream: () => Readable.from([]) };
 
 /** A stream as what a process writes. */
 export function outputOf(stream: Readable): ProcessOutput {

@@ -3,6 +3,7 @@ import { PassThrough, Writable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { SignalName, TerminalSize } from "../../contract/process.ts";
 import { noInput } from "../launcher/input.ts";
+import { END_OF_TRANSMISSION } from "../linux/terminal.ts";
 import type { ProcessOutput, Spawned, SpawnSpec } from "../runtime.ts";
 import { Demultiplexer } from "./demultiplexer.ts";
 import type { ExecContext } from "./exec-context.ts";
@@ -25,7 +26,6 @@ const LATE_END_MS = 1_000;
 /** The reasons that lie in the program, its user or its folder; others come of a container that is just going. */
 const PROGRAM_REASON = /^exec:? |^chdir |executable file not found|exec format|unable to find|no matching entries/;
 const START_FAILED = /^(?:OCI runtime exec failed: |unable to find (?:user|group) )/;
-const END_OF_TRANSMISSION = "\x04";
 
 /** A process that the engine started for this daemon, on a connection of its own. */
 export class ExecProcess implements Spawned {

@@ -1,12 +1,11 @@
 import { existsSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { SignalName } from "../../contract/process.ts";
+import { KILLED_RETURNCODE, type SignalName } from "../../contract/process.ts";
 import { settlesWithin } from "../time-limit.ts";
 import { EngineError, type ExecInspectInfo } from "./engine.ts";
 import type { ExecContext } from "./exec-context.ts";
 import { signalMarked } from "./group-signal.ts";
 
-const KILLED = 137;
 const FIRST_POLL_MS = 3;
 const MAX_POLL_MS = 250;
 /** How long an engine may take to tell the code of a process whose container has ended, or after it went away itself. */
@@ -99,10 +98,10 @@ export class ExecState {
 
   /** The engine's word for a process that its container took along is the same as for one that was killed. */
   async toldCode(): Promise<number | undefined> {
-    if (this.#code !== KILLED) return this.#code;
+    if (this.#code !== KILLED_RETURNCODE) return this.#code;
     const { containerEnded, isStopping } = this.#context;
     if (isStopping() || (await settlesWithin(containerEnded, LATE_NEWS_MS))) return undefined;
-    return KILLED;
+    return KILLED_RETURNCODE;
   }
 
   /** Signals the process group, from outside where this daemon can do that. */

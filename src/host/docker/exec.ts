@@ -1,17 +1,15 @@
 import { ApiError } from "../../contract/errors.ts";
 import type { TerminalSize } from "../../contract/process.ts";
 import { noInput } from "../launcher/input.ts";
-import type { Spawned, SpawnSpec } from "../runtime.ts";
+import { TERM } from "../linux/terminal.ts";
+import { NO_OUTPUT, type Spawned, type SpawnSpec } from "../runtime.ts";
 import { EngineError, type ExecOptions } from "./engine.ts";
 import type { ExecContext } from "./exec-context.ts";
-import { endedProcess, NO_OUTPUT } from "./exec-output.ts";
+import { endedProcess } from "./exec-output.ts";
 import { ExecProcess } from "./exec-process.ts";
 import { ExecState } from "./exec-state.ts";
 import { PROCESS_MARK } from "./group-signal.ts";
 import { cannotRunCode, readableReason } from "./start-reason.ts";
-
-/** A default for programs that look for one, where a terminal is asked for. */
-const TERM = "xterm-256color";
 
 /** Starts a process by the engine's own exec. Throws `sandbox_ended`. */
 export async function spawnExec(context: ExecContext, spec: SpawnSpec): Promise<Spawned> {

@@ -3,6 +3,7 @@ import { rename, rm, writeFile } from "node:fs/promises";
 import type { Duplex } from "node:stream";
 import { unsupported } from "../../contract/errors.ts";
 import { MAIN_PROCESS_ID } from "../../contract/ids.ts";
+import { KILLED_RETURNCODE } from "../../contract/process.ts";
 import type { ContainerExit, StartSpec } from "../../contract/host-protocol.ts";
 import { keepEntrypointCode, readEntrypointCode, startEntrypoint } from "../launcher/entrypoint.ts";
 import { Launcher, type LaunchSpec } from "../launcher/launcher.ts";
@@ -15,7 +16,6 @@ import { Dialer } from "./dial.ts";
 import type { Images } from "./images.ts";
 import { isAlive, isRoot, nsenter, parseStat, run, type HostProcess } from "./machine.ts";
 
-const KILLED = 137;
 const DEFAULT_WORKDIR = "/";
 /** Where a container sees its control directory. */
 export const INSIDE_DIR = "/.sandbar";
@@ -66,7 +66,7 @@ export class EmbeddedContainer implements Container {
     this.#launcher = launcher;
     const init = readInit(this.#parts.dir);
     if (init !== undefined) this.#dialer = new Dialer(init.pid, `${this.#parts.dir}/dial.sock`);
-    void launcher.gone.then(() => this.#ended(KILLED));
+    void launcher.gone.then(() => this.#ended(KILLED_RETURNCODE));
   }
 
   /** Starts the entrypoint. */
@@ -81,13 +81,13 @@ export class EmbeddedContainer implements Container {
     const { dir, controlDir, spec, cgroup } = this.#parts;
     cgroup.thaw();
     const init = readInit(dir);
-    if (init === undefined || !isAlive(init) || !existsSync(`${dir}/started`)) return this.#ended(KILLED);
+    if (init === undefined || !isAlive(init) || !existsSync(`${dir}/started`)) return this.#ended(KILLED_RETURNCODE);
     const launcher = await Launcher.adopt({ controlDir, insideDir: INSIDE_DIR, signalGroup });
     this.attach(launcher);
     this.#leftSlots = new Set(await launcher.leftSlots());
     if (spec.entrypoint === undefined) return;
     if (this.#leftSlots.delete(MAIN_PROCESS_ID)) this.#watch(launcher.adoptSlot(MAIN_PROCESS_ID));
-    else this.#ended(readEntrypointCode(dir) ?? KILLED);
+    else this.#ended(readEntrypointCode(dir) ?? KILLED_RETURNCODE);
   }
 
   spawn(spec: SpawnSpec): Promise<Spawned> {
@@ -134,7 +134,7 @@ export class EmbeddedContainer implements Container {
     const init = readInit(dir);
     cgroup.thaw();
     if (init !== undefined) await killAndWait(init);
-    this.#ended(KILLED);
+    this.#ended(KILLED_RETURNCODE);
     this.#launcher?.close();
     await this.#dialer?.close();
     await cgroup.remove();
@@ -166,12 +166,12 @@ export class EmbeddedContainer implements Container {
   #watch(main: LaunchedProcess): void {
     this.#main = main;
     keepEntrypointCode(main, this.#parts.dir);
-    void main.exited.then((returncode) => this.#ended(returncode ?? KILLED));
+    void main.exited.then((returncode) => this.#ended(returncode ?? KILLED_RETURNCODE));
   }
 
   #ended(returncode: number): void {
     const { cgroup } = this.#parts;
-    this.#exit.resolve({ returncode, oom: returncode === KILLED && (cgroup.oomKills ?? 0) > 0 });
+    this.#exit.resolve({ returncode, oom: returncode === KILLED_RETURNCODE && (cgroup.oomKills ?? 0) > 0 });
   }
 }
 

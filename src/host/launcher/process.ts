@@ -1,9 +1,9 @@
 import { constants } from "node:fs";
 import type { Socket } from "node:net";
-import { Readable, type Writable } from "node:stream";
+import type { Writable } from "node:stream";
 import type { SignalName, TerminalSize } from "../../contract/process.ts";
 import type { Terminal } from "../linux/terminal.ts";
-import type { ProcessOutput, Spawned } from "../runtime.ts";
+import { NO_OUTPUT, type ProcessOutput, type Spawned } from "../runtime.ts";
 import { Descriptor, FifoReader, FifoWriter } from "./fifo.ts";
 import { inputOf, noInput } from "./input.ts";
 import { removePart, removeSlot, type SlotParts } from "./slot.ts";
@@ -161,6 +161,7 @@ export class LaunchedProcess implements Spawned {
     this.#begun();
     this.#launch.resolve({ kind: "running" });
     this.#exit.resolve(returncode);
+    this.#slot.terminal?.finish();
     this.#input?.close();
   }
 
@@ -182,5 +183,3 @@ export class LaunchedProcess implements Spawned {
     this.#status.destroy();
   }
 }
-
-const NO_OUTPUT: ProcessOutput = { stream: () => Readable.from([]) };

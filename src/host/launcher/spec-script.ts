@@ -1,3 +1,5 @@
+import { TERM } from "../linux/terminal.ts";
+
 /** What a process is started with, everything already merged. */
 export interface ProcessSpec {
   command: string[];
@@ -16,8 +18,6 @@ export type Streams = { stdin: string; stdout: string; stderr: string } | { tty:
 const SHELL_OWNED =
   /^(IFS|ENV|PWD|OLDPWD|PS[0-9]|PPID|E?UID|OPT(IND|ARG|ERR)|GROUPS|LINENO|RANDOM|SRANDOM|SECONDS|SHLVL|SHELLOPTS|POSIXLY_CORRECT|BASH.*|EPOCH.*|DIRSTACK|FUNC.*|HIST.*|PIPESTATUS|COMP_.*|MACHTYPE|HOSTTYPE|OSTYPE|HOSTNAME|MAIL.*|TMOUT|LC_.*|LANG|LANGUAGE|_|__.*)$/;
 const SHELL_NAME = /^[A-Za-z_][A-Za-z0-9_]*$/;
-/** A default for programs that look for one, where a terminal is asked for. */
-const TERM = "xterm-256color";
 
 /** The script that makes a forked shell of `launcher.sh` into the process: exact bytes, no word is looked at by the shell. */
 export function specScript(spec: ProcessSpec, streams: Streams): string {

@@ -24,6 +24,7 @@ const EPOLL_CLOEXEC = 0o2000000;
 const SPLICE_F_MOVE = 1;
 const SPLICE_F_NONBLOCK = 2;
 const F_SETPIPE_SZ = 1031;
+const F_DUPFD_CLOEXEC = 1030;
 /** `struct epoll_event` is packed on x86-64 only. */
 const EVENT_BYTES = process.arch === "x64" ? 12 : 16;
 const EVENTS_AT_ONCE = 64;
@@ -79,6 +80,11 @@ export function spliceAway(pipe: number, to: number, length: number): Result {
 /** Lets a pipe hold more, where the machine allows it. */
 export function growPipe(fd: number, bytes: number): void {
   calls.fcntl(fd, F_SETPIPE_SZ, bytes);
+}
+
+/** A second descriptor of what is open. */
+export function duplicate(fd: number): number {
+  return check("fcntl", result(calls.fcntl(fd, F_DUPFD_CLOEXEC, 0)));
 }
 
 /** Waits for descriptors to become readable; each is known by a number of the caller's. */

@@ -1,9 +1,9 @@
 import { closeSync, constants, fstatSync, openSync, writeSync } from "node:fs";
-import { Writable } from "node:stream";
+import { PassThrough, Writable } from "node:stream";
 import { ReadStream } from "node:tty";
 import type { TerminalSize } from "../../contract/process.ts";
 import type { ProcessOutput } from "../runtime.ts";
-import { ioctl } from "./libc.ts";
+import { duplicate, ioctl } from "./libc.ts";
 
 const TIOCGPTN = 0x80045430;
 const TIOCSPTLCK = 0x40045431;
@@ -12,7 +12,11 @@ const TIOCSWINSZ = 0x5414;
 const PTMX_DEVICE = (5 << 8) | 2;
 const FIRST_RETRY_MS = 2;
 const LAST_RETRY_MS = 100;
-const END_OF_TRANSMISSION = "\x04";
+
+/** A default for programs that look for one, where a terminal is asked for. */
+export const TERM = "xterm-256color";
+/** What is typed at the end of the input. */
+export const END_OF_TRANSMISSION = "\x04";
 
 /** The host's end of a terminal. When it is closed the kernel hangs up on what runs there. */
 export interface Terminal {
@@ -20,61 +24,126 @@ export interface Terminal {
   name: string;
   /** All that is shown on it. */
   output: ProcessOutput;
-  /** Its end types an end of transmission. */
+  /** Its end types an end of transmission; `destroy` closes the terminal. */
   input: Writable;
   resize(size: TerminalSize): void;
+  /** What it was made for has ended: so does the output, once nobody else has the terminal open. */
+  finish(): void;
   close(): void;
 }
 
 /** Makes a terminal by a `ptmx`: that of a container, so that its programs find the terminal by its name. */
 export function openTerminal(ptmx: string, size: TerminalSize): Terminal {
   const fd = openSync(ptmx, constants.O_RDWR | constants.O_NOCTTY | constants.O_NONBLOCK);
-  const isMaker = fstatSync(fd).rdev === PTMX_DEVICE;
-  const number = Buffer.alloc(4);
-  const unlocked = isMaker && ioctl(fd, TIOCSPTLCK, Buffer.alloc(4)).errno === 0;
-  if (!unlocked || ioctl(fd, TIOCGPTN, number).errno !== 0) {
+  try {
+    const isMaker = fstatSync(fd).rdev === PTMX_DEVICE;
+    const number = Buffer.alloc(4);
+    const unlocked = isMaker && ioctl(fd, TIOCSPTLCK, Buffer.alloc(4)).errno === 0;
+    if (!unlocked || ioctl(fd, TIOCGPTN, number).errno !== 0) throw new Error(`${ptmx} makes no terminals.`);
+    setSize(fd, size);
+    return new HostTerminal(fd, String(number.readUInt32LE()));
+  } catch (error) {
     closeSync(fd);
-    throw new Error(`${ptmx} makes no terminals.`);
+    throw error;
   }
-  setSize(fd, size);
-  const socket = new ReadStream(fd);
-  // The kernel's word for "nobody is there any more", and no error of ours.
-  socket.on("error", () => socket.destroy());
-  return {
-    name: String(number.readUInt32LE()),
-    output: { stream: () => socket },
-    input: typed(fd, socket),
-    resize: (size) => {
-      // Not by its `close`: the descriptor is given back before that is told, and may be another's by then.
-      if (!socket.destroyed) setSize(fd, size);
-    },
-    close: () => socket.destroy(),
-  };
 }
 
-/** What is typed. Written by ourselves: Node's own stream of a terminal's end blocks this thread while nobody reads. */
-function typed(fd: number, socket: ReadStream): Writable {
-  const write = (bytes: Buffer, done: () => void, pauseMs = FIRST_RETRY_MS): void => {
-    let written = 0;
+/**
+ * Reads by a second descriptor. The kernel says EIO to a reader while nobody has the terminal open, and Node closes what says
+ * so; but a program may close its streams a while before it ends, and must not be hung up on for that.
+ */
+class HostTerminal implements Terminal {
+  readonly name: string;
+  readonly output: ProcessOutput;
+  readonly input: Writable;
+  readonly #shown = new PassThrough();
+  #fd: number | undefined;
+  #reader: ReadStream;
+  #retry: NodeJS.Timeout | undefined;
+  #pauseMs = FIRST_RETRY_MS;
+  #isFinished = false;
+
+  constructor(fd: number, name: string) {
+    this.name = name;
+    this.#reader = this.#read(fd);
+    this.#fd = fd;
+    this.output = { stream: () => this.#shown };
+    this.input = this.#typed();
+  }
+
+  resize(size: TerminalSize): void {
+    if (this.#fd !== undefined) setSize(this.#fd, size);
+  }
+
+  finish(): void {
+    this.#isFinished = true;
+    // What was shown since the last look is read before the end.
+    if (this.#retry) this.#readAgain();
+  }
+
+  close(): void {
+    if (this.#fd === undefined) return;
+    clearTimeout(this.#retry);
+    this.#reader.destroy();
+    closeSync(this.#fd);
+    this.#fd = undefined;
+    this.#shown.end();
+  }
+
+  #read(fd: number): ReadStream {
+    const reader = new ReadStream(duplicate(fd));
+    reader.on("data", () => (this.#pauseMs = FIRST_RETRY_MS));
+    // EIO: nobody has the terminal open.
+    reader.on("error", () => {});
+    reader.once("close", () => {
+      if (this.#isFinished) this.close();
+      else if (this.#fd !== undefined) this.#retryLater();
+    });
+    reader.pipe(this.#shown, { end: false });
+    return reader;
+  }
+
+  #retryLater(): void {
+    this.#retry = setTimeout(() => this.#readAgain(), this.#pauseMs);
+    this.#pauseMs = Math.min(2 * this.#pauseMs, LAST_RETRY_MS);
+  }
+
+  #readAgain(): void {
+    clearTimeout(this.#retry);
+    this.#retry = undefined;
+    if (this.#fd === undefined) return;
     try {
-      while (!socket.destroyed && written < bytes.length) written += writeSync(fd, bytes, written);
-      return done();
-    } catch (error) {
-      // Whoever hung up reads no more.
-      if ((error as NodeJS.ErrnoException).code !== "EAGAIN") return done();
+      this.#reader = this.#read(this.#fd);
+    } catch {
+      // This machine is out of descriptors.
+      this.#retryLater();
     }
-    setTimeout(() => write(bytes.subarray(written), done, Math.min(2 * pauseMs, LAST_RETRY_MS)), pauseMs);
-  };
-  return new Writable({
-    // The end of what is typed is not the end of the terminal.
-    autoDestroy: false,
-    write: (chunk: Buffer, _encoding, done) => write(chunk, done),
-    final: (done) => write(Buffer.from(END_OF_TRANSMISSION), done),
-    destroy: (error, done) => {
-      socket.destroy();
-      done(error);
-    },
-  });
+  }
+
+  /** What is typed. Written by ourselves: Node's own stream of a terminal's end blocks this thread while nobody reads. */
+  #typed(): Writable {
+    const write = (bytes: Buffer, done: () => void, pauseMs = FIRST_RETRY_MS): void => {
+      let written = 0;
+      try {
+        while (this.#fd !== undefined && written < bytes.length) written += writeSync(this.#fd, bytes, written);
+        return done();
+      } catch (error) {
+        // Whoever hung up reads no more.
+        if ((error as NodeJS.ErrnoException).code !== "EAGAIN") return done();
+      }
+      setTimeout(() => write(bytes.subarray(written), done, Math.min(2 * pauseMs, LAST_RETRY_MS)), pauseMs);
+    };
+    return new Writable({
+      // The end of what is typed is not the end of the terminal.
+      autoDestroy: false,
+      write: (chunk: Buffer, _encoding, done) => write(chunk, done),
+      final: (done) => write(Buffer.from(END_OF_TRANSMISSION), done),
+      destroy: (error, done) => {
+        this.close();
+        done(error);
+      },
+    });
+  }
 }
 
 function setSize(fd: number, { rows, cols }: TerminalSize): void {

@@ -1,10 +1,11 @@
 import type { Readable } from "node:stream";
 import { ApiError } from "../../contract/errors.ts";
 import { Holds } from "./holds.ts";
+import { KeptSegments } from "./kept-segments.ts";
 import type { LogBudget } from "./log-budget.ts";
 import { LogReader } from "./log-reader.ts";
 import type { Pump, PumpedStream } from "./pump.ts";
-import { measure, removeSegment, SEGMENT_BYTES, SegmentReader, segmentOf, SegmentWriter } from "./segments.ts";
+import { readHead, SegmentWriter } from "./segments.ts";
 
 export const DEFAULT_WINDOW_BYTES = 16 * 1024 * 1024;
 /**
@@ -36,15 +37,12 @@ export class ProcessLog {
   readonly #windowBytes: number;
   readonly #budget: LogBudget;
   readonly #writer: SegmentWriter;
-  #length: number;
-  #oldestSegment: number;
-  /** Set where even the last segment has gone. */
-  #isEmptied = false;
-  #hasHead = true;
+  readonly #kept: KeptSegments;
   #ended = false;
   #isDiskFull = false;
   readonly #listeners = new Set<() => void>();
   #pumped: PumpedStream | undefined;
+  #looked: PromiseWithResolvers<void> | undefined;
   #resume: (() => void) | undefined;
 
   constructor(options: LogOptions) {
@@ -52,23 +50,21 @@ export class ProcessLog {
     this.#windowBytes = options.windowBytes ?? DEFAULT_WINDOW_BYTES;
     this.#budget = options.budget;
     this.#writer = new SegmentWriter(options.base);
-    const { length, oldestSegment } = measure(options.base, options.found ?? []);
-    this.#length = length;
-    this.#oldestSegment = oldestSegment;
+    this.#kept = new KeptSegments(options.base, options.found ?? []);
     this.#budget.add(this);
   }
 
   /** Bytes written so far, also those no longer kept. */
   get length(): number {
-    return this.#length;
+    return this.#kept.length;
   }
 
   get oldestOffset(): number {
-    return this.#isEmptied ? this.#length : Math.min(this.#oldestSegment * SEGMENT_BYTES, this.#length);
+    return this.#kept.oldestOffset;
   }
 
   get keptBytes(): number {
-    return this.#length - this.oldestOffset + (this.#hasHead && this.#oldestSegment > 0 ? SEGMENT_BYTES : 0);
+    return this.#kept.bytes;
   }
 
   get hasEnded(): boolean {
@@ -93,13 +89,14 @@ export class ProcessLog {
       this.end();
       done.resolve();
     };
-    this.#pumped = pump.open(fd, this.base, this.#length, {
+    this.#pumped = pump.open(fd, this.base, this.length, {
       grown: (length) => this.#grow(length),
       held: (isDiskFull) => {
         if (isDiskFull) this.#sayDiskIsFull();
         this.#hold(() => this.#pumped?.resume());
         this.readerMoved();
       },
+      looked: () => this.#seen(),
       ended: finish,
     });
     this.#setLimit();
@@ -116,14 +113,14 @@ export class ProcessLog {
       const keep = (chunk: Buffer) => {
         if (this.#ended) return;
         try {
-          this.#writer.write(chunk, this.#length);
+          this.#writer.write(chunk, this.length);
         } catch {
           this.#sayDiskIsFull();
           source.pause();
           setTimeout(() => keep(chunk), HELD_POLL_MS);
           return;
         }
-        this.#grow(this.#length + chunk.length);
+        this.#grow(this.length + chunk.length);
         if (this.isHeld) return;
         if (this.#room() > 0) return void source.resume();
         source.pause();
@@ -134,6 +131,14 @@ export class ProcessLog {
     });
   }
 
+  /** Resolves once the pump has seen to all that was in the pipe at this moment. */
+  settled(): Promise<void> {
+    if (!this.#pumped || this.#ended) return Promise.resolve();
+    this.#looked ??= Promise.withResolvers();
+    this.#pumped.look();
+    return this.#looked.promise;
+  }
+
   /** Nothing more is kept; what is still written goes nowhere. */
   end(): void {
     if (this.#ended) return;
@@ -141,18 +146,14 @@ export class ProcessLog {
     this.#pumped?.discard();
     this.#writer.close();
     this.#budget.enforce();
-    this.#letGo();
+    this.#resume?.();
+    this.#seen();
     this.#wake();
   }
 
   /** Lets go of the oldest bytes, until at most so many are kept; 0 is for a log that has ended. */
   discard(keepBytes: number): void {
-    if (keepBytes === 0) this.#removeHead();
-    const last = segmentOf(Math.max(0, this.#length - 1));
-    while (this.#oldestSegment < last && this.keptBytes > keepBytes) this.#dropOldest();
-    if (keepBytes > 0 || this.#isEmptied) return;
-    removeSegment(this.base, last);
-    this.#isEmptied = true;
+    this.#kept.shrink(keepBytes);
   }
 
   /** Ends it and removes all that it kept. */
@@ -165,15 +166,9 @@ export class ProcessLog {
 
   /** The first bytes of the stream, and whether there are more. */
   first(): { bytes: Buffer; isTruncated: boolean } {
-    const size = this.#hasHead ? Math.min(this.#length, SEGMENT_BYTES) : 0;
-    if (size === 0) return { bytes: Buffer.alloc(0), isTruncated: this.#length > 0 };
-    const bytes = Buffer.allocUnsafe(size);
-    const reader = new SegmentReader(this.base);
-    try {
-      return { bytes: bytes.subarray(0, reader.read(0, bytes)), isTruncated: size < this.#length };
-    } finally {
-      reader.close();
-    }
+    const size = this.#kept.headBytes;
+    if (size === 0) return { bytes: Buffer.alloc(0), isTruncated: this.length > 0 };
+    return { bytes: readHead(this.base, size), isTruncated: size < this.length };
   }
 
   /** Throws `output_expired` where the byte at the offset is no longer kept. */
@@ -195,15 +190,13 @@ export class ProcessLog {
   /** A reader has come, gone on or gone: the process may, too. */
   readerMoved(): void {
     this.#setLimit();
-    if (this.#resume && this.#room() > 0) this.#letGo();
+    if (this.#room() > 0) this.#resume?.();
   }
 
   #grow(length: number): void {
-    if (this.#ended || length === this.#length) return;
+    if (this.#ended || length === this.length) return;
     this.#isDiskFull = false;
-    const crossed = segmentOf(length) !== segmentOf(this.#length);
-    this.#length = length;
-    if (crossed) this.#trim();
+    if (this.#kept.grow(length)) this.#trim();
     this.#wake();
   }
 
@@ -215,33 +208,23 @@ export class ProcessLog {
   /** Drops what lies before the window, and before what a reader may ask for again. */
   #trim(): void {
     const waitedFor = this.holds.lowest();
-    const window = this.#length - this.#windowBytes;
-    const keepFrom = waitedFor === undefined ? window : Math.min(window, waitedFor - IN_FLIGHT_BYTES);
-    while ((this.#oldestSegment + 1) * SEGMENT_BYTES <= keepFrom) this.#dropOldest();
+    const window = this.length - this.#windowBytes;
+    this.#kept.dropBefore(waitedFor === undefined ? window : Math.min(window, waitedFor - IN_FLIGHT_BYTES));
     this.#budget.enforce();
   }
 
-  #dropOldest(): void {
-    if (this.#oldestSegment !== 0) removeSegment(this.base, this.#oldestSegment);
-    this.#oldestSegment++;
-  }
-
-  #removeHead(): void {
-    if (this.#oldestSegment === 0 && segmentOf(Math.max(0, this.#length - 1)) > 0) this.#oldestSegment = 1;
-    if (this.#oldestSegment > 0 && this.#hasHead) removeSegment(this.base, 0);
-    this.#hasHead = false;
-  }
-
-  /** How far the process may go on now. */
-  #room(): number {
+  /** The length that the process must not exceed now. */
+  #limit(): number {
     const waitedFor = this.holds.lowest();
-    return waitedFor === undefined ? Infinity : waitedFor + this.#windowBytes - this.#length;
+    return waitedFor === undefined ? Number.MAX_SAFE_INTEGER : waitedFor + this.#windowBytes;
+  }
+
+  #room(): number {
+    return this.#limit() - this.length;
   }
 
   #setLimit(): void {
-    if (!this.#pumped) return;
-    const waitedFor = this.holds.lowest();
-    this.#pumped.setLimit(waitedFor === undefined ? Number.MAX_SAFE_INTEGER : waitedFor + this.#windowBytes);
+    this.#pumped?.setLimit(this.#limit());
   }
 
   /** Readers that move let it go, and so does time: those that do not are not waited for. */
@@ -254,8 +237,9 @@ export class ProcessLog {
     };
   }
 
-  #letGo(): void {
-    this.#resume?.();
+  #seen(): void {
+    this.#looked?.resolve();
+    this.#looked = undefined;
   }
 
   #wake(): void {

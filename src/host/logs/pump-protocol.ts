@@ -10,6 +10,8 @@ export type PumpCommand =
   | { kind: "open"; key: number; fd: number; base: string; length: number }
   /** Goes on with a stream that was held. */
   | { kind: "resume"; key: number }
+  /** Moves what is in the pipe now, unless the stream is held; then says `looked`. */
+  | { kind: "look"; key: number }
   /** Keeps no more of a stream, but reads it on: nobody who still writes there is killed for it. */
   | { kind: "discard"; key: number }
   /** Lets go of a stream. */
@@ -21,6 +23,7 @@ export type PumpNews =
   | { kind: "grown" }
   /** The pipe is at its end, cannot be read, or was let go of as asked: the last news of a key. */
   | { kind: "ended"; key: number }
+  | { kind: "looked"; key: number }
   /** The stream has reached its limit, or the disk is full; it goes on at `resume`. */
   | { kind: "held"; key: number; isDiskFull: boolean };
 

@@ -69,15 +69,21 @@ function open({ key, fd, base, length }: Extract<PumpCommand, { kind: "open" }>)
   streams.set(key, stream);
 }
 
-function change(command: Extract<PumpCommand, { kind: "resume" | "discard" | "close" }>): void {
+function change(command: Extract<PumpCommand, { kind: "resume" | "look" | "discard" | "close" }>): void {
   const stream = streams.get(command.key);
   if (!stream) return;
   if (command.kind === "close") return release(stream);
+  if (command.kind === "look") return look(stream);
   if (command.kind === "discard") stream.isDiscarding = true;
   if (stream.isHeld) {
     stream.isHeld = false;
     epoll.add(stream.fd, stream.key);
   }
+}
+
+function look(stream: Stream): void {
+  if (!stream.isHeld) move(stream);
+  if (streams.has(stream.key)) tell({ kind: "looked", key: stream.key });
 }
 
 function move(stream: Stream): void {

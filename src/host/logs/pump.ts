@@ -8,6 +8,8 @@ import { MAX_STREAMS, type PumpCommand, type PumpMemory, type PumpNews } from ".
 export interface PumpListener {
   grown(length: number): void;
   held(isDiskFull: boolean): void;
+  /** The answer to a `look`, unless it has `ended`. */
+  looked(): void;
   ended(): void;
 }
 
@@ -17,6 +19,8 @@ export interface PumpedStream {
   setLimit(length: number): void;
   /** Goes on after `held`. */
   resume(): void;
+  /** Asks whether what is in the pipe now is kept. */
+  look(): void;
   /** Keeps no more, but reads on to the end. */
   discard(): void;
   close(): void;
@@ -57,7 +61,7 @@ export class Pump {
     this.#thread.worker.postMessage({ kind: "open", key, fd, base, length } satisfies PumpCommand);
     // Watched from here on: the thread need not be woken for a pipe in which there is nothing yet.
     this.#thread.epoll.add(fd, key);
-    const command = (kind: "resume" | "discard" | "close") => {
+    const command = (kind: "resume" | "look" | "discard" | "close") => {
       if (this.#listeners.get(key) === listener) this.#command({ kind, key });
     };
     return {
@@ -65,6 +69,7 @@ export class Pump {
         if (this.#listeners.get(key) === listener) Atomics.store(this.#memory.limits, key, BigInt(limit));
       },
       resume: () => command("resume"),
+      look: () => command("look"),
       discard: () => command("discard"),
       close: () => {
         command("close");
@@ -120,6 +125,7 @@ export class Pump {
     if (news.kind === "grown") return;
     const listener = this.#listeners.get(news.key);
     if (news.kind === "held") return listener?.held(news.isDiskFull);
+    if (news.kind === "looked") return listener?.looked();
     this.#listeners.delete(news.key);
     this.#lengths.delete(news.key);
     this.#freeKeys.push(news.key);

@@ -109,3 +109,14 @@ export class SegmentReader {
     this.#index = -1;
   }
 }
+
+/** The first bytes of the stream, at most so many. */
+export function readHead(base: string, size: number): Buffer {
+  const bytes = Buffer.allocUnsafe(size);
+  const reader = new SegmentReader(base);
+  try {
+    return bytes.subarray(0, reader.read(0, bytes));
+  } finally {
+    reader.close();
+  }
+}
