@@ -12,6 +12,8 @@ const SETTLE_MS = 30_000;
  * background writes after that is read on, but not kept: it gets no SIGPIPE.
  */
 export async function lastOutput(logs: ProcessLog[], output: Promise<unknown>): Promise<void> {
+  // Nearly always; and then the pump need not be asked.
+  if (await settlesWithin(output, STEP_MS)) return;
   // However busy this machine is, what lies in the pipes is the process's own.
   const settled = Promise.race([output, Promise.all(logs.map((log) => log.settled()))]);
   await settlesWithin(settled, SETTLE_MS);
