@@ -15,6 +15,8 @@ const FIRST_MESSAGE_MS = 30_000;
 /** How much a client may send while its process starts. */
 const MAX_QUEUED_BYTES = 1_048_576;
 
+const NO_REQUEST = { detail: "No request came: the first message says what to run." };
+
 interface Queue {
   messages: (ArrayBuffer | string)[];
   bytes: number;
@@ -82,20 +84,21 @@ export class ExecSockets {
     queue.messages.push(message);
   }
 
-  /** Closes the sockets that were opened and left so. Answers when the next one is due. */
+  /**
+   * Closes the sockets that were opened and left so, and those whose start went down with the object that was at it. Answers
+   * when the next look is due.
+   */
   closeSilent(): number | undefined {
-    const waiting = this.#sockets
-      .clients()
-      .flatMap(({ socket, state }) => (state.phase === "request" ? [{ socket, answerBy: state.answerBy }] : []));
-    for (const { socket, answerBy } of waiting) {
-      if (answerBy <= this.#now()) {
-        refuse(
-          socket,
-          new ApiError("invalid_request", { detail: "No request came: the first message says what to run." }),
-        );
-      }
+    const now = this.#now();
+    let next = Infinity;
+    for (const { socket, state } of this.#sockets.clients()) {
+      if (state.phase === "request" && state.answerBy <= now)
+        refuse(socket, new ApiError("invalid_request", NO_REQUEST));
+      else if (state.phase === "request") next = Math.min(next, state.answerBy);
+      else if (state.phase === "starting" && this.#queues.has(this.#sockets.attachmentOf(socket)))
+        next = Math.min(next, now + FIRST_MESSAGE_MS);
+      else if (state.phase === "starting") close(socket, CLOSE.hostAway, "resume");
     }
-    const next = Math.min(...waiting.map(({ answerBy }) => answerBy).filter((answerBy) => answerBy > this.#now()));
     return Number.isFinite(next) ? next : undefined;
   }
 

@@ -102,20 +102,35 @@ describe("exec over a socket", () => {
     expect(client.status).toMatchObject({ reason: "backend_unavailable" });
   });
 
-  it("does not wait for ever for the first message", async () => {
-    const client = await open();
-    const due = await runInDurableObject(objectOf(sandboxId), (_, state) => state.storage.getAlarm());
-    expect(due).toBeGreaterThan(Date.now());
-    expect(due).toBeLessThanOrEqual(Date.now() + 30_000);
-    const later = Date.now() + 31_000;
-    vi.spyOn(Date, "now").mockReturnValue(later);
+  /** Lets the object's timers come to what is due in 31 s. */
+  async function thirtySecondsLater(): Promise<void> {
+    vi.spyOn(Date, "now").mockReturnValue(Date.now() + 31_000);
     try {
       await runDurableObjectAlarm(objectOf(sandboxId));
     } finally {
       vi.restoreAllMocks();
     }
+  }
+
+  it("does not wait for ever for the first message", async () => {
+    const client = await open();
+    const due = await runInDurableObject(objectOf(sandboxId), (_, state) => state.storage.getAlarm());
+    expect(due).toBeGreaterThan(Date.now());
+    expect(due).toBeLessThanOrEqual(Date.now() + 30_000);
+    await thirtySecondsLater();
     await expect.poll(() => client.closed?.code).toBe(CLOSE.refused);
     expect(client.status).toMatchObject({ reason: "invalid_request" });
+  });
+
+  it("is closed when its start went down with the object that was at it", async () => {
+    const client = await open();
+    // What such an object leaves behind; what its client had sent was in its memory.
+    await runInDurableObject(objectOf(sandboxId), (_, state) => {
+      for (const socket of state.getWebSockets("client"))
+        socket.serializeAttachment({ role: "client", phase: "starting" });
+    });
+    await thirtySecondsLater();
+    await expect.poll(() => client.closed).toMatchObject({ code: CLOSE.hostAway, reason: "resume" });
   });
 
   it("needs a key that may write, to a sandbox of its environment", async () => {
