@@ -1,7 +1,7 @@
 import { spawn as spawnProgram, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, readdirSync, rmSync } from "node:fs";
-import { resolve } from "node:path";
+import { basename, resolve } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { formatJoinToken } from "../../src/contract/host-token.ts";
 import { newId } from "../../src/contract/ids.ts";
@@ -98,6 +98,15 @@ describe.skipIf(noEngine !== undefined)("a daemon that is killed, on docker", { 
     expect((await host.call("GET", `${other}/processes/main?wait_ms=5000`)).json).toMatchObject({ returncode: 9 });
     expect((await host.call("GET", other)).json).toMatchObject({ kind: "exited", exit: { returncode: 9, oom: false } });
     expect((await host.call("GET", `${other}/processes/main/stdout`)).body.toString()).toBe("end\n");
+  });
+
+  it("goes on with the engine's exec where the launcher's files are gone", async () => {
+    const other = await host.sandbox({ image: IMAGE });
+    await kill();
+    rmSync(`${await openRuntimeDir(dataDir)}/${basename(other)}-1/cmd`);
+    await start(host.port);
+    expect(text((await host.exec(other, ["echo", "still here"])).output!.stdout)).toBe("still here\n");
+    expect((await host.call("DELETE", other)).status).toBe(204);
   });
 });
 

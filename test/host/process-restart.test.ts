@@ -2,12 +2,13 @@ import { spawn, type ChildProcess } from "node:child_process";
 import { createHash } from "node:crypto";
 import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
-import { resolve } from "node:path";
+import { basename, resolve } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { formatJoinToken } from "../../src/contract/host-token.ts";
 import { newId } from "../../src/contract/ids.ts";
+import { openRuntimeDir } from "../../src/host/runtime-dir.ts";
 import { MIB } from "./embedded-host.ts";
-import { HostCaller, text } from "./signed-host.ts";
+import { HostCaller, text, until } from "./signed-host.ts";
 
 const dataDir = mkdtempSync("/tmp/sb-restart-");
 const cli = resolve(import.meta.dirname, "../../src/host/cli.ts");
@@ -31,11 +32,15 @@ async function start(port = 0): Promise<number> {
   throw new Error(`The daemon ended: ${output}`);
 }
 
-/** kill -9, a moment in which nobody is there, and a new one. */
-async function restart(pauseMs = 300): Promise<void> {
+async function kill(): Promise<void> {
   const exit = once(daemon, "exit");
   daemon.kill("SIGKILL");
   await exit;
+}
+
+/** kill -9, a moment in which nobody is there, and a new one. */
+async function restart(pauseMs = 300): Promise<void> {
+  await kill();
   await new Promise((wake) => setTimeout(wake, pauseMs));
   await start(host.port);
 }
@@ -143,4 +148,15 @@ test("the entrypoint goes on, with its output", async () => {
   expect((await host.call("GET", other)).json).toMatchObject({ kind: "exited", exit: { returncode: 9, oom: false } });
   await restart();
   expect((await host.call("GET", `${other}/processes/main/stdout`)).body.toString()).toBe("one\ntwo\n");
+}, 30_000);
+
+test("a sandbox whose control files are gone ends, and the others go on", async () => {
+  const broken = await host.sandbox({ sandbox_id: newId("sandbox") });
+  const { process_id } = await host.exec(box, ["sleep", "100"], {}, 0);
+  await kill();
+  rmSync(`${await openRuntimeDir(dataDir)}/${basename(broken)}/cmd`);
+  await start(host.port);
+  await until(async () => (await host.call("GET", broken)).json.kind === "exited");
+  expect((await host.call("GET", path(process_id))).json).toMatchObject({ returncode: null });
+  expect((await host.call("DELETE", broken)).status).toBe(204);
 }, 30_000);

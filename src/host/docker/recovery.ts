@@ -34,7 +34,13 @@ export async function recoverContainer(parts: Parts, id: string): Promise<Docker
 
 async function adoptLauncher(info: ContainerInspectInfo, folders: LauncherFolders, isRemapped: boolean) {
   if (!info.State.Running || !existsSync(folders.controlDir)) return undefined;
-  return ContainerLauncher.adopt(folders, { user: info.Config.User, isRemapped });
+  return ContainerLauncher.adopt(folders, { user: info.Config.User, isRemapped }).catch((error: unknown) => {
+    console.error(
+      `sandbar host: the launcher of ${info.Name} is out of reach, the engine starts its processes:`,
+      String(error),
+    );
+    return undefined;
+  });
 }
 
 async function attachAnew(engine: Engine, info: ContainerInspectInfo): Promise<AttachedMain | undefined> {

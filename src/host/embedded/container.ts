@@ -82,7 +82,12 @@ export class EmbeddedContainer implements Container {
     cgroup.thaw();
     const init = readInit(dir);
     if (init === undefined || !isAlive(init) || !existsSync(`${dir}/started`)) return this.#ended(KILLED_RETURNCODE);
-    const launcher = await Launcher.adopt({ controlDir, insideDir: INSIDE_DIR, signalGroup });
+    const adopting = Launcher.adopt({ controlDir, insideDir: INSIDE_DIR, signalGroup });
+    const launcher = await adopting.catch((error: unknown) => {
+      console.error(`sandbar host: the launcher of ${spec.sandbox_id} is out of reach:`, String(error));
+    });
+    // Nothing can be started in it any more; the others must not suffer for that.
+    if (!launcher) return this.#ended(KILLED_RETURNCODE);
     this.attach(launcher);
     this.#leftSlots = new Set(await launcher.leftSlots());
     if (spec.entrypoint === undefined) return;

@@ -54,7 +54,12 @@ export class Launcher {
   private constructor(options: LauncherOptions) {
     this.#options = options;
     this.#commands = new FifoWriter(`${options.controlDir}/cmd`);
-    this.#aliveFifo = new FifoReader(`${options.controlDir}/alive`);
+    try {
+      this.#aliveFifo = new FifoReader(`${options.controlDir}/alive`);
+    } catch (error) {
+      this.#commands.close();
+      throw error;
+    }
     this.#alive = this.#aliveFifo.stream() as Socket;
     this.#alive.on("data", () => {
       this.#ready.resolve();
