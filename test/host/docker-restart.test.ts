@@ -1,62 +1,30 @@
-import { spawn as spawnProgram, type ChildProcess } from "node:child_process";
-import { once } from "node:events";
-import { mkdtempSync, readdirSync, rmSync } from "node:fs";
-import { basename, resolve } from "node:path";
+import { readdirSync, rmSync } from "node:fs";
+import { basename } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { formatJoinToken } from "../../src/contract/host-token.ts";
 import { newId } from "../../src/contract/ids.ts";
 import { openDockerRuntime } from "../../src/host/docker/runtime.ts";
-import { openRuntimeDir } from "../../src/host/runtime-dir.ts";
+import { DaemonProcess } from "./daemon-process.ts";
 import { DockerHost, exec, follow, IMAGE, noEngine, spawn } from "./docker-host.ts";
-import { HostCaller, text, until } from "./signed-host.ts";
+import { text, until, type HostCaller } from "./signed-host.ts";
 
 describe.skipIf(noEngine !== undefined)("a daemon that is killed, on docker", { timeout: 60_000 }, () => {
-  const dataDir = mkdtempSync("/tmp/sb-restart-");
-  const cli = resolve(import.meta.dirname, "../../src/host/cli.ts");
-  let daemon: ChildProcess;
+  let daemon: DaemonProcess;
   let host: HostCaller;
   let box: string;
-
-  async function start(port = 0): Promise<number> {
-    const args = ["host", "--control-plane", "http://127.0.0.1:9", "--listen", `127.0.0.1:${port}`];
-    daemon = spawnProgram(process.execPath, [cli, ...args, "--runtime", "docker", "--data-dir", dataDir], {
-      env: { ...process.env, SANDBAR_TOKEN: formatJoinToken(host.hostId, host.key) },
-      stdio: ["ignore", "pipe", "inherit"],
-    });
-    let output = "";
-    for await (const chunk of daemon.stdout!) {
-      output += String(chunk);
-      const found = /on http:\/\/127\.0\.0\.1:(\d+):/.exec(output)?.[1];
-      if (found) return Number(found);
-    }
-    throw new Error(`The daemon ended: ${output}`);
-  }
-
-  async function kill(): Promise<void> {
-    const exit = once(daemon, "exit");
-    daemon.kill("SIGKILL");
-    await exit;
-  }
-
-  async function restart(pauseMs = 300): Promise<void> {
-    await kill();
-    await new Promise((wake) => setTimeout(wake, pauseMs));
-    await start(host.port);
-  }
+  const restart = (pauseMs?: number) => daemon.restart(pauseMs);
 
   const path = (processId: string) => `${box}/processes/${processId}`;
   const ended = async (processId: string) => (await host.call("GET", `${path(processId)}?wait_ms=5000`)).json;
 
   beforeAll(async () => {
-    host = await HostCaller.create();
-    host.port = await start();
+    daemon = await DaemonProcess.start("docker");
+    host = daemon.host;
     box = await host.sandbox({ image: IMAGE });
   });
   afterAll(async () => {
     await host.call("DELETE", box);
-    expect([readdirSync(await openRuntimeDir(dataDir)), readdirSync(`${dataDir}/docker`)]).toEqual([[], []]);
-    await kill();
-    for (const dir of [dataDir, await openRuntimeDir(dataDir)]) rmSync(dir, { recursive: true, force: true });
+    expect([readdirSync(await daemon.runtimeDir()), readdirSync(`${daemon.dataDir}/docker`)]).toEqual([[], []]);
+    await daemon.remove();
   });
 
   it("finds processes that run, with their input and output, and what ended meanwhile", async () => {
@@ -102,9 +70,9 @@ describe.skipIf(noEngine !== undefined)("a daemon that is killed, on docker", { 
 
   it("goes on with the engine's exec where the launcher's files are gone", async () => {
     const other = await host.sandbox({ image: IMAGE });
-    await kill();
-    rmSync(`${await openRuntimeDir(dataDir)}/${basename(other)}-1/cmd`);
-    await start(host.port);
+    await daemon.kill();
+    rmSync(`${await daemon.runtimeDir()}/${basename(other)}-1/cmd`);
+    await daemon.start();
     expect(text((await host.exec(other, ["echo", "still here"])).output!.stdout)).toBe("still here\n");
     expect((await host.call("DELETE", other)).status).toBe(204);
   });

@@ -1,61 +1,27 @@
-import { spawn, type ChildProcess } from "node:child_process";
 import { createHash } from "node:crypto";
-import { once } from "node:events";
-import { mkdtempSync, rmSync } from "node:fs";
-import { basename, resolve } from "node:path";
+import { rmSync } from "node:fs";
+import { basename } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { formatJoinToken } from "../../src/contract/host-token.ts";
 import { newId } from "../../src/contract/ids.ts";
-import { openRuntimeDir } from "../../src/host/runtime-dir.ts";
+import { DaemonProcess } from "./daemon-process.ts";
 import { MIB } from "./embedded-host.ts";
-import { HostCaller, text, until } from "./signed-host.ts";
+import { text, until, type HostCaller } from "./signed-host.ts";
 
-const dataDir = mkdtempSync("/tmp/sb-restart-");
-const cli = resolve(import.meta.dirname, "../../src/host/cli.ts");
-let daemon: ChildProcess;
+let daemon: DaemonProcess;
 let host: HostCaller;
 let box: string;
-
-/** A daemon as a person runs it: in a process of its own, that can be killed. */
-async function start(port = 0): Promise<number> {
-  const args = ["host", "--control-plane", "http://127.0.0.1:9", "--listen", `127.0.0.1:${port}`];
-  daemon = spawn(process.execPath, [cli, ...args, "--runtime", "embedded", "--data-dir", dataDir], {
-    env: { ...process.env, SANDBAR_TOKEN: formatJoinToken(host.hostId, host.key) },
-    stdio: ["ignore", "pipe", "inherit"],
-  });
-  let output = "";
-  for await (const chunk of daemon.stdout!) {
-    output += String(chunk);
-    const found = /on http:\/\/127\.0\.0\.1:(\d+):/.exec(output)?.[1];
-    if (found) return Number(found);
-  }
-  throw new Error(`The daemon ended: ${output}`);
-}
-
-async function kill(): Promise<void> {
-  const exit = once(daemon, "exit");
-  daemon.kill("SIGKILL");
-  await exit;
-}
-
-/** kill -9, a moment in which nobody is there, and a new one. */
-async function restart(pauseMs = 300): Promise<void> {
-  await kill();
-  await new Promise((wake) => setTimeout(wake, pauseMs));
-  await start(host.port);
-}
+const restart = (pauseMs?: number) => daemon.restart(pauseMs);
 
 const path = (processId: string) => `${box}/processes/${processId}`;
 
 beforeAll(async () => {
-  host = await HostCaller.create();
-  host.port = await start();
+  daemon = await DaemonProcess.start("embedded");
+  host = daemon.host;
   box = await host.sandbox();
 }, 30_000);
 afterAll(async () => {
   await host.call("DELETE", box).catch(() => undefined);
-  daemon.kill("SIGKILL");
-  rmSync(dataDir, { recursive: true, force: true });
+  await daemon.remove();
 });
 
 test("a reader goes on behind a killed daemon, and has every byte once", async () => {
@@ -153,9 +119,9 @@ test("the entrypoint goes on, with its output", async () => {
 test("a sandbox whose control files are gone ends, and the others go on", async () => {
   const broken = await host.sandbox({ sandbox_id: newId("sandbox") });
   const { process_id } = await host.exec(box, ["sleep", "100"], {}, 0);
-  await kill();
-  rmSync(`${await openRuntimeDir(dataDir)}/${basename(broken)}/cmd`);
-  await start(host.port);
+  await daemon.kill();
+  rmSync(`${await daemon.runtimeDir()}/${basename(broken)}/cmd`);
+  await daemon.start();
   await until(async () => (await host.call("GET", broken)).json.kind === "exited");
   expect((await host.call("GET", path(process_id))).json).toMatchObject({ returncode: null });
   expect((await host.call("DELETE", broken)).status).toBe(204);
