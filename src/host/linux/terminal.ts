@@ -12,6 +12,8 @@ const TIOCSWINSZ = 0x5414;
 const PTMX_DEVICE = (5 << 8) | 2;
 const FIRST_RETRY_MS = 2;
 const LAST_RETRY_MS = 100;
+/** A terminal that nobody has open is looked at so seldom at last: a sandbox may have many of them. */
+const LAST_REOPEN_MS = 1_000;
 
 /** A default for programs that look for one, where a terminal is asked for. */
 export const TERM = "xterm-256color";
@@ -105,7 +107,7 @@ class HostTerminal implements Terminal {
 
   #retryLater(): void {
     this.#retry = setTimeout(() => this.#readAgain(), this.#pauseMs);
-    this.#pauseMs = Math.min(2 * this.#pauseMs, LAST_RETRY_MS);
+    this.#pauseMs = Math.min(2 * this.#pauseMs, LAST_REOPEN_MS);
   }
 
   #readAgain(): void {
