@@ -42,33 +42,25 @@ export function describeSandbox(record: SandboxRecord, idleExpiresAt?: number): 
 
 /** The process as the API shows it. */
 export function describeProcess(sandboxId: string, process: ProcessRecord): ContainerProcess {
-  const { last } = process;
-  const signal = last.returncode === null ? undefined : signalOfReturncode(last.returncode);
   return {
     process_id: process.processId,
     sandbox_id: sandboxId,
-    returncode: last.returncode,
-    timed_out: last.timed_out,
-    ...(signal !== undefined && { signal }),
-    ...(last.finish_reason !== undefined && { finish_reason: last.finish_reason }),
     command: process.command,
     created_at: iso(process.createdAt),
-    ...(last.exitedAt !== undefined && { exited_at: iso(last.exitedAt) }),
-    stdout_bytes: last.stdout_bytes,
-    stderr_bytes: last.stderr_bytes,
+    ...outcome(process.last),
   };
 }
 
 /** How the process ended, as its event stream and its sockets tell. */
 export function describeEnd({ last }: EndedProcess): ExitEvent {
-  const signal = signalOfReturncode(last.returncode);
+  return outcome(last);
+}
+
+function outcome<Last extends ProcessRecord["last"]>({ exitedAt, ...last }: Last) {
+  const signal = last.returncode === null ? undefined : signalOfReturncode(last.returncode);
   return {
-    returncode: last.returncode,
-    timed_out: last.timed_out,
+    ...last,
     ...(signal !== undefined && { signal }),
-    finish_reason: last.finish_reason,
-    ...(last.exitedAt !== undefined && { exited_at: iso(last.exitedAt) }),
-    stdout_bytes: last.stdout_bytes,
-    stderr_bytes: last.stderr_bytes,
+    ...(exitedAt !== undefined && { exited_at: iso(exitedAt) }),
   };
 }
