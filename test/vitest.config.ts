@@ -53,8 +53,18 @@ export default defineConfig({
       },
       {
         test: {
-          name: "host",
+          name: "cloudflare",
           sequence: { groupOrder: 2 },
+          include: ["test/cloudflare/**/*.test.ts"],
+          globalSetup: [resolve(root, "test/cloudflare/setup.ts")],
+          testTimeout: 60_000,
+          hookTimeout: 120_000,
+        },
+      },
+      {
+        test: {
+          name: "host",
+          sequence: { groupOrder: 3 },
           include: ["test/host/**/*.test.ts"],
           testTimeout: 60_000,
           hookTimeout: 60_000,
@@ -63,7 +73,7 @@ export default defineConfig({
       {
         test: {
           name: "e2e",
-          sequence: { groupOrder: 3 },
+          sequence: { groupOrder: 4 },
           include: ["test/e2e/**/*.test.ts"],
           testTimeout: 90_000,
           hookTimeout: 120_000,

@@ -1,10 +1,14 @@
 import { unsupportedFields } from "../backends/backend.ts";
+import {
+  CLOUDFLARE_CAPABILITIES,
+  DEFAULT_IMAGE as DEFAULT_CONTAINER_IMAGE,
+} from "../backends/cloudflare/capabilities.ts";
 import { HostCatalog, type AliveHost } from "../catalog/hosts.ts";
-import { ImageCatalog } from "../catalog/images.ts";
+import { ImageCatalog, type ImageRow } from "../catalog/images.ts";
 import { NameCatalog, type SandboxName } from "../catalog/names.ts";
 import { ApiError, hasCode } from "../contract/errors.ts";
 import { newId } from "../contract/ids.ts";
-import { isLive, type Sandbox, type SandboxCreate } from "../contract/sandbox.ts";
+import { isLive, type BackendName, type Sandbox, type SandboxCreate } from "../contract/sandbox.ts";
 import type { Env } from "./env.ts";
 import { openSandbox } from "./sandbox-client.ts";
 
@@ -15,39 +19,59 @@ const NAME_CLAIM_GRACE_MS = 60_000;
 
 /** Checks that the sandbox can run, fills in what was left out, and makes its object. */
 export async function createSandbox(env: Env, environment: string, create: SandboxCreate): Promise<Sandbox> {
-  if (create.backend === "cloudflare") {
-    throw unsupported([{ path: "backend", message: "this deployment runs no sandboxes on Cloudflare Containers" }]);
-  }
-  const imageHostId = await snapshotHost(env, environment, create.image);
-  const image = create.image ?? env.DEFAULT_IMAGE;
-  const wanted = image === undefined ? create : { ...create, image };
-  const alive = await new HostCatalog(env.DB).alive(Date.now());
-  const able = ableHosts(wanted, holdersOf(imageHostId, alive));
+  const snapshot = await findSnapshot(env, environment, create.image);
+  const backend = create.backend ?? snapshot?.backend ?? env.DEFAULT_BACKEND ?? "docker";
+  if (snapshot && snapshot.backend !== backend) throw madeElsewhere(snapshot, backend);
   const input = {
     sandboxId: newId("sandbox"),
     environment,
-    create: { ...wanted, image: image ?? defaultImage(able) },
-    backend: create.backend ?? ("docker" as const),
-    imageHostId,
+    create: { ...create, image: await imageOf(env, create, backend, snapshot) },
+    backend,
+    imageHostId: snapshot?.hostId ?? undefined,
+    imageSnapshotId: snapshot?.snapshotId ?? undefined,
   };
   const names = new NameCatalog(env.DB);
   if (create.name !== undefined) {
     await claimName(env, names, { environment, appId: create.app_id, name: create.name }, input.sandboxId);
   }
   try {
-    return await openSandbox(env, input.sandboxId).create(input);
+    return await openSandbox(env, input.sandboxId, create.region).create(input);
   } catch (error) {
     if (create.name !== undefined) await names.releaseName(input.sandboxId);
     throw error;
   }
 }
 
-/** The host that holds the snapshot `im-…`; undefined for an image of a registry. */
-async function snapshotHost(env: Env, environment: string, image: string | undefined): Promise<string | undefined> {
+/** The snapshot `im-…`; undefined for any other image. */
+async function findSnapshot(env: Env, environment: string, image: string | undefined): Promise<ImageRow | undefined> {
   if (!image?.startsWith("im-")) return undefined;
   const found = await new ImageCatalog(env.DB).find(environment, image, Date.now());
   if (!found) throw new ApiError("image_not_found", { detail: `There is no image ${image}.` });
-  return found.hostId;
+  return found;
+}
+
+function madeElsewhere(snapshot: ImageRow, backend: BackendName): ApiError {
+  const detail = `The snapshot was made on the backend ${snapshot.backend}; it does not start on ${backend}.`;
+  return new ApiError("image_elsewhere", { detail });
+}
+
+/** The image that the sandbox starts from. Throws what the backend cannot honour. */
+async function imageOf(
+  env: Env,
+  create: SandboxCreate,
+  backend: BackendName,
+  snapshot: ImageRow | undefined,
+): Promise<string> {
+  if (backend === "cloudflare") {
+    const errors = unsupportedFields(create, CLOUDFLARE_CAPABILITIES, "Cloudflare Containers");
+    if (errors.length > 0) throw unsupported(errors);
+    return create.image ?? DEFAULT_CONTAINER_IMAGE;
+  }
+  const image = create.image ?? env.DEFAULT_IMAGE;
+  const wanted = image === undefined ? create : { ...create, image };
+  const alive = await new HostCatalog(env.DB).alive(Date.now());
+  const able = ableHosts(wanted, holdersOf(snapshot?.hostId ?? undefined, alive));
+  return image ?? defaultImage(able);
 }
 
 /** Where the image is: anywhere, or for a snapshot on the one host that made it. */

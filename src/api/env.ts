@@ -1,4 +1,5 @@
 import type { ScopeName } from "../contract/key.ts";
+import type { BackendName } from "../contract/sandbox.ts";
 import type { Replies } from "../sandbox/reply.ts";
 import type { SandboxRpc } from "../sandbox/rpc.ts";
 
@@ -15,6 +16,8 @@ export interface Env {
   SIGNING_SECRET: string;
   /** The image of a create that names none; left out, the hosts' own default is used. */
   DEFAULT_IMAGE?: string;
+  /** Where a sandbox runs that asks for no backend: `docker`, on the hosts that are connected, if left out. */
+  DEFAULT_BACKEND?: BackendName;
   /** Sandboxes answer at `<port>-<sandbox id>.<this>`; `localhost` if left out. */
   TUNNEL_DOMAIN?: string;
 }

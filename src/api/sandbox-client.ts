@@ -6,10 +6,13 @@ import type { Env } from "./env.ts";
 
 const SandboxIdSchema = idSchema("sandbox");
 
-/** The object of a sandbox. Its methods throw the errors that it replies. */
-export function openSandbox(env: Env, sandboxId: string): SandboxRpc {
+/**
+ * The object of a sandbox. Its methods throw the errors that it replies. `region` says where an object is to be that is not
+ * there yet: one of the platform's location hints.
+ */
+export function openSandbox(env: Env, sandboxId: string, region?: string): SandboxRpc {
   // RPC's own types wrap every result in what only matters for classes that cross it; ours are plain data.
-  return unwrapReplies<SandboxRpc>(stubOf(env, sandboxId) as unknown as Replies<SandboxRpc>);
+  return unwrapReplies<SandboxRpc>(stubOf(env, sandboxId, region) as unknown as Replies<SandboxRpc>);
 }
 
 /** Hands a request for one of its ports to the sandbox. */
@@ -18,7 +21,8 @@ export function fetchFromSandbox(env: Env, sandboxId: string, request: Request):
 }
 
 /** An id that cannot be one makes no object: there is no such sandbox. */
-function stubOf(env: Env, sandboxId: string) {
+function stubOf(env: Env, sandboxId: string, region?: string) {
   if (!SandboxIdSchema.safeParse(sandboxId).success) throw new ApiError("sandbox_not_found");
-  return env.SANDBOXES.get(env.SANDBOXES.idFromName(sandboxId));
+  const id = env.SANDBOXES.idFromName(sandboxId);
+  return env.SANDBOXES.get(id, region === undefined ? {} : { locationHint: region as DurableObjectLocationHint });
 }

@@ -4,6 +4,24 @@ import type { AttachSpec } from "../contract/attach.ts";
 import type { ByteSource } from "../contract/byte-source.ts";
 import type { OutputStream, SignalName, StdinState, TerminalSize } from "../contract/process.ts";
 
+/** Where a sandbox runs: on a host, or in the container beside its own object. */
+export type Placement =
+  | { kind: "host"; hostId: string; url: string }
+  /** `snapshotId`: the platform's name of the snapshot that it starts from. */
+  | { kind: "cloudflare"; snapshotId?: string };
+
+export type HostPlacement = Extract<Placement, { kind: "host" }>;
+
+/** The host of a placement; undefined where there is none. */
+export const hostIdOf = (placement: Placement | undefined): string | undefined =>
+  placement?.kind === "host" ? placement.hostId : undefined;
+
+/** A snapshot that was made. `snapshotId`: what the platform calls it, where it has names of its own. */
+export interface SnapshotResult {
+  size: number;
+  snapshotId?: string;
+}
+
 /** What `start` did: made the container, or found it made by the same generation. */
 export type StartOutcome =
   | { kind: "launched" | "adopted"; publishedPorts: Record<string, number> }
@@ -76,31 +94,41 @@ export interface Backend {
   /** Writes the whole file or, when `body` breaks off, leaves it as it was. */
   writeFile(path: string, body: ReadableStream<Uint8Array>, options: WriteOptions): Promise<void>;
   /** Keeps the filesystem as an image of this id, usable as `image` where the backend runs. */
-  snapshot(imageId: string): Promise<{ size: number }>;
+  snapshot(imageId: string): Promise<SnapshotResult>;
   /** True once the port accepts a TCP connection. */
   probePort(port: number): Promise<boolean>;
   /** Hands the HTTP or WebSocket request on to the port and answers what it answers. */
   connect(port: number, request: Request): Promise<Response>;
 }
 
-/** The fields of a create that this backend cannot honour, each with the reason. */
+/** The fields of a create that `where` (`this host`) cannot honour, each with the reason. */
 export function unsupportedFields(
   create: SandboxCreate,
   capabilities: Capabilities,
+  where = "this host",
 ): { path: string; message: string }[] {
   const errors: { path: string; message: string }[] = [];
   const refuse = (path: keyof SandboxCreate, message: string) => {
     if (create[path] !== undefined) errors.push({ path, message });
   };
-  if (!capabilities.cpu_limit) refuse("cpu", "this host cannot limit cpu");
-  if (!capabilities.memory_limit) refuse("memory", "this host cannot limit memory");
-  if (!capabilities.gpu) refuse("gpu", "this host has no GPU");
-  if (!capabilities.pty) refuse("pty", "this host has no terminals");
+  const { max_cpu: maxCpu = Infinity, max_memory: maxMemory = Infinity, regions, reserved_ports } = capabilities;
+  if (!capabilities.cpu_limit) refuse("cpu", `${where} cannot limit cpu`);
+  else if ((create.cpu ?? 0) > maxCpu) refuse("cpu", `${where} has at most ${maxCpu} cores for a sandbox`);
+  if (!capabilities.memory_limit) refuse("memory", `${where} cannot limit memory`);
+  else if ((create.memory ?? 0) > maxMemory) refuse("memory", `${where} has at most ${maxMemory} MiB for a sandbox`);
+  if (!capabilities.gpu) refuse("gpu", `${where} has no GPU`);
+  if (!capabilities.pty) refuse("pty", `${where} has no terminals`);
+  if (!capabilities.block_network && create.block_network) refuse("block_network", `${where} cannot block the network`);
+  if (!regions) refuse("region", `${where} is in no region that it could be asked for by`);
+  else if (create.region !== undefined && !regions.includes(create.region))
+    refuse("region", `${where} has the regions ${regions.join(", ")}`);
   if (!capabilities.raw_tcp && create.unencrypted_ports?.length)
-    refuse("unencrypted_ports", "this host publishes no raw TCP ports");
+    refuse("unencrypted_ports", `${where} publishes no raw TCP ports`);
+  const reserved = create.encrypted_ports?.find((port) => reserved_ports?.includes(port));
+  if (reserved !== undefined) refuse("encrypted_ports", `${where} needs port ${reserved} itself`);
   const image = create.image;
   if (capabilities.images && image !== undefined && !image.startsWith("im-") && !capabilities.images.includes(image)) {
-    refuse("image", `this host runs ${capabilities.images.join(", ")} and snapshots of it, nothing else`);
+    refuse("image", `${where} runs ${capabilities.images.join(", ")} and snapshots of it, nothing else`);
   }
   return errors;
 }

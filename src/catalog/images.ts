@@ -13,7 +13,8 @@ export interface ImageRow {
   sandboxId: string;
   name: string | null;
   backend: BackendName;
-  hostId: string;
+  hostId: string | null;
+  snapshotId: string | null;
   size: number;
   createdAt: number;
   expiresAt: number;
@@ -66,6 +67,8 @@ export class ImageCatalog {
 export function describeImage(row: ImageRow): Image {
   return {
     image_id: row.imageId,
+    kind: "snapshot",
+    backend: row.backend,
     sandbox_id: row.sandboxId,
     ...(row.name !== null && { name: row.name }),
     size: row.size,

@@ -78,8 +78,10 @@ export const images = sqliteTable(
     sandboxId: text("sandbox_id").notNull(),
     name: text("name"),
     backend: text("backend").$type<BackendName>().notNull(),
-    /** The host that holds the snapshot. */
-    hostId: text("host_id").notNull(),
+    /** The host that holds the snapshot; null on Cloudflare. */
+    hostId: text("host_id"),
+    /** The platform's name of a snapshot of Cloudflare's. */
+    snapshotId: text("snapshot_id"),
     size: integer("size").notNull(),
     createdAt: integer("created_at").notNull(),
     expiresAt: integer("expires_at").notNull(),

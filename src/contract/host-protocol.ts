@@ -41,6 +41,15 @@ export const CapabilitiesSchema = z.object({
   /** Whether a process can run as another user than the image's. */
   exec_user: z.boolean(),
   pty: z.boolean(),
+  /** Whether a sandbox can be cut off from every network; absent where it cannot. */
+  block_network: z.boolean().optional(),
+  /** Cores and MiB that no sandbox can have more of; absent where nobody says. */
+  max_cpu: z.number().optional(),
+  max_memory: z.int().optional(),
+  /** Where a sandbox can be asked to run; absent where there is no choice. */
+  regions: z.array(z.string()).optional(),
+  /** Ports that no tunnel can lead to. */
+  reserved_ports: z.array(PortSchema).optional(),
   /** The only images it runs (besides snapshots); absent where any reference may be pulled. */
   images: z.array(z.string()).optional(),
 });
@@ -68,6 +77,7 @@ export const StartSpecSchema = z.strictObject({
   cpu: z.number().optional(),
   memory: z.int().optional(),
   raw_ports: z.array(PortSchema),
+  block_network: z.boolean().optional(),
   /** The terminal of the entrypoint. */
   pty: TerminalSizeSchema.optional(),
   /** The host ends the container by itself at this time, with or without the control plane. */

@@ -78,7 +78,13 @@ export const SandboxCreateSchema = z
     env: EnvSchema.optional(),
     workdir: PathSchema.optional(),
     readiness_probe: ReadinessProbeSchema.optional(),
-    backend: z.enum(BACKENDS).optional(),
+    backend: z.enum(BACKENDS).optional().meta({ description: "The deployment's default if left out." }),
+    region: z
+      .string()
+      .regex(/^[a-z0-9-]{1,64}$/, "must be the name of a region")
+      .optional()
+      .meta({ description: "Where to run: on Cloudflare a location hint such as `weur`." }),
+    block_network: z.boolean().optional().meta({ description: "Cuts the sandbox off from every network." }),
     pty: TerminalSizeSchema.optional().meta({ description: "Runs the entrypoint on a terminal of this size." }),
   })
   .refine((create) => !create.pty || create.entrypoint, {
@@ -103,10 +109,12 @@ export const SandboxSchema = z
     state: z.enum(SANDBOX_STATES),
     image: z.string(),
     backend: z.enum(BACKENDS),
+    region: z.string().optional(),
     workdir: z.string().optional(),
     gpu: z.string().optional(),
     cpu: z.number().optional(),
     memory: z.int().optional(),
+    block_network: z.boolean().optional(),
     timeout: z.int(),
     idle_timeout: z.int().optional(),
     tags: z.record(z.string(), z.string()),

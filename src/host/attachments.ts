@@ -2,7 +2,8 @@ import { WebSocket } from "ws";
 import { attachmentPath, type AttachSpec } from "../contract/attach.ts";
 import { ApiError } from "../contract/errors.ts";
 import { CONTROL_PLANE_AUDIENCE, signRequest } from "../contract/host-token.ts";
-import { Attachment, type SandboxShare } from "./attachment.ts";
+import { Attachment, type SandboxShare } from "../process/attachment.ts";
+import { attachmentSocket } from "./attachment-socket.ts";
 import type { HostProcess } from "./process.ts";
 
 const DIAL_TIMEOUT_MS = 10_000;
@@ -40,7 +41,7 @@ export class Attachments {
       this.#sockets.delete(socket);
       if (--share.users === 0 && share.waitingInput === 0) this.#shares.delete(sandboxId);
     });
-    new Attachment(socket, process, spec, share).listen();
+    new Attachment(attachmentSocket(socket), process, spec, share).listen();
   }
 
   /** Cuts all of them: clients come back at their offsets. */

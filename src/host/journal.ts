@@ -1,5 +1,5 @@
 import { closeSync, openSync, readFileSync, renameSync, writeFileSync, writeSync } from "node:fs";
-import type { ProcessFinishReason } from "../contract/process.ts";
+import type { Exit } from "../process/observed-process.ts";
 
 /** A process as it was asked for, and what is known of its end. Times are milliseconds since 1970. */
 export interface JournaledProcess {
@@ -10,7 +10,7 @@ export interface JournaledProcess {
   killAt?: number;
   /** How much of its input it has been given, while more may come; absent where its input is closed. */
   stdinOffset?: number;
-  exit?: { returncode: number; timedOut: boolean; reason: ProcessFinishReason; at: number };
+  exit?: Exit;
 }
 
 /** A line changes what stands before it about the process; `gone` takes it out, `isStdinClosed` the offset. */

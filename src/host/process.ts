@@ -5,19 +5,20 @@ import {
   type OutputStream,
   type ProcessFinishReason,
   type SignalName,
+  type TerminalSize,
 } from "../contract/process.ts";
+import type { Exit, ObservedProcess } from "../process/observed-process.ts";
+import { ProcessInput } from "../process/process-input.ts";
 import type { JournaledProcess } from "./journal.ts";
 import { lastOutput } from "./last-output.ts";
 import type { ProcessLog } from "./logs/process-log.ts";
 import type { Pump } from "./logs/pump.ts";
-import { ProcessInput } from "./process-input.ts";
 import type { ProcessOutput, Spawned } from "./runtime.ts";
 import { callAt, settlesWithin, tooSlow, withTimeLimit } from "./time-limit.ts";
+import { WritableSink } from "./writable-sink.ts";
 
 /** How long a killed process may take to go. */
 const LAST_STEP_MS = 5_000;
-
-export type Exit = NonNullable<JournaledProcess["exit"]>;
 
 export interface ProcessParts {
   id: string;
@@ -33,7 +34,7 @@ export interface ProcessParts {
 }
 
 /** One process of a container: its output, its input, its end. */
-export class HostProcess {
+export class HostProcess implements ObservedProcess {
   readonly id: string;
   readonly logs: Record<OutputStream, ProcessLog>;
   readonly #parts: ProcessParts;
@@ -83,8 +84,9 @@ export class HostProcess {
     return this.#input;
   }
 
-  get spawned(): Spawned | undefined {
-    return this.#spawned;
+  get resize(): ((size: TerminalSize) => Promise<void>) | undefined {
+    const spawned = this.#spawned;
+    return spawned?.resize && ((size) => spawned.resize!(size));
   }
 
   /** Keeps the output from its first byte on: for readers that were announced, or for a moment for those that may come. */
@@ -174,7 +176,7 @@ export class HostProcess {
     this.#spawned = spawned;
     this.#oomKillsBefore = this.#parts.oomKills() ?? 0;
     this.#input = new ProcessInput({
-      writable: spawned.stdin,
+      sink: new WritableSink(spawned.stdin, this.#exited.promise),
       offset,
       isOpen,
       ended: this.#exited.promise,

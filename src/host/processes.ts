@@ -3,14 +3,15 @@ import { ApiError } from "../contract/errors.ts";
 import { MAIN_PROCESS_ID } from "../contract/ids.ts";
 import type { ExecSpec, ProcessStatus } from "../contract/host-protocol.ts";
 import { KILLED_RETURNCODE, type TerminalSize } from "../contract/process.ts";
+import { statusAfter } from "../process/process-status.ts";
 import type { Activity } from "./activity.ts";
+import { toBase64 } from "./base64.ts";
 import { Journal } from "./journal.ts";
 import { LogBudget } from "./logs/log-budget.ts";
 import { ProcessLog } from "./logs/process-log.ts";
 import type { Pump } from "./logs/pump.ts";
 import { segmentsIn } from "./logs/segments.ts";
 import { HostProcess } from "./process.ts";
-import { statusAfter } from "./process-status.ts";
 import type { Container } from "./runtime.ts";
 import { settlesWithin, tooSlow, withTimeLimit } from "./time-limit.ts";
 
@@ -109,11 +110,11 @@ export class ProcessTable {
       this.#spawning.set(id, this.#spawn(process, spec));
     }
     await this.#spawning.get(id);
-    return statusAfter(this.#find(id), waitMs, signal);
+    return statusAfter(this.#find(id), waitMs, toBase64, signal);
   }
 
   async status(processId: string, waitMs: number, signal?: AbortSignal): Promise<ProcessStatus> {
-    return statusAfter(this.#find(processId), waitMs, signal);
+    return statusAfter(this.#find(processId), waitMs, toBase64, signal);
   }
 
   list(): ProcessStatus[] {
@@ -130,8 +131,8 @@ export class ProcessTable {
   async resize(processId: string, size: TerminalSize): Promise<void> {
     const process = await this.get(processId);
     if (process.hasExited) throw new ApiError("process_ended");
-    if (!process.spawned?.resize) throw new ApiError("not_a_terminal");
-    await withTimeLimit(process.spawned.resize(size), LAST_STEP_MS, tooSlow("Setting the size"));
+    if (!process.resize) throw new ApiError("not_a_terminal");
+    await withTimeLimit(process.resize(size), LAST_STEP_MS, tooSlow("Setting the size"));
   }
 
   /** The container is gone: what its runtime does not report as ended soon has ended, too. */

@@ -1,5 +1,6 @@
 import { NameCatalog } from "../catalog/names.ts";
 import { SandboxCatalog } from "../catalog/sandboxes.ts";
+import { hostIdOf } from "../backends/backend.ts";
 import { isLive } from "../contract/sandbox.ts";
 import { describeSandbox } from "../sandbox/describe.ts";
 import type { SandboxRecord } from "../sandbox/store.ts";
@@ -8,7 +9,7 @@ import type { SandboxRecord } from "../sandbox/store.ts";
 export async function publishSandbox(db: D1Database, record: SandboxRecord): Promise<void> {
   await new SandboxCatalog(db).apply({
     environment: record.environment,
-    hostId: record.placement?.hostId,
+    hostId: hostIdOf(record.placement),
     generation: record.generation,
     version: record.version,
     sandbox: describeSandbox(record),

@@ -37,5 +37,7 @@ async function fire(timer: Timer, parts: Parts, waitUntil: (work: Promise<unknow
       return parts.cleanup.run();
     case "sockets":
       return parts.socketEvents.sweep();
+    case "container":
+      return parts.containerWatch.look();
   }
 }

@@ -1,3 +1,4 @@
+import { hostIdOf } from "../backends/backend.ts";
 import { CLOSE, START, type AttachSpec } from "../contract/attach.ts";
 import { ApiError, hasCode } from "../contract/errors.ts";
 import { ID_PREFIX, newId } from "../contract/ids.ts";
@@ -66,7 +67,7 @@ export class Attachments {
 
   /** A host dials back. It is let in once, for what it was asked for, by the sandbox that it runs. */
   dialBack(hostId: string, attachmentId: string): Response {
-    const isOwn = this.#lifecycle.record?.placement?.hostId === hostId;
+    const isOwn = hostIdOf(this.#lifecycle.record?.placement) === hostId;
     const isWanted = this.#awaited.has(attachmentId) || this.#sockets.find(attachmentId, "client") !== undefined;
     if (!isOwn || !isWanted) throw new ApiError("not_found", { detail: "Nobody waits for this attachment." });
     if (this.#sockets.find(attachmentId, "host")) {
@@ -74,6 +75,11 @@ export class Attachments {
     }
     const webSocket = this.#sockets.accept(attachmentId, { role: "host" });
     return new Response(null, { status: 101, webSocket });
+  }
+
+  /** A socket to the client of an attachment, for a process beside this object. */
+  socketInside(attachmentId: string): WebSocket {
+    return this.#sockets.accept(attachmentId, { role: "host" });
   }
 
   /** A host that does not have the process any more has lost it. */

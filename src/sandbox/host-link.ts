@@ -1,20 +1,20 @@
-import type { Backend } from "../backends/backend.ts";
+import { type Backend, type HostPlacement, type Placement } from "../backends/backend.ts";
 import type { OpenBackend } from "../backends/index.ts";
 import { ApiError } from "../contract/errors.ts";
 import type { Lifecycle } from "./lifecycle.ts";
-import type { Placement, SandboxRecord } from "./store.ts";
+import type { SandboxRecord } from "./store.ts";
 
 /** The way to the sandbox's container, where it was placed. */
 export class HostLink {
   readonly #lifecycle: Lifecycle;
   readonly #openBackend: () => OpenBackend;
-  readonly #locate: (hostId: string) => Promise<Placement | undefined>;
+  readonly #locate: (hostId: string) => Promise<HostPlacement | undefined>;
   #opened: { backend: Backend; generation: number; placement: Placement } | undefined;
 
   constructor(
     lifecycle: Lifecycle,
     openBackend: () => OpenBackend,
-    locate: (hostId: string) => Promise<Placement | undefined>,
+    locate: (hostId: string) => Promise<HostPlacement | undefined>,
   ) {
     this.#lifecycle = lifecycle;
     this.#openBackend = openBackend;
@@ -41,7 +41,8 @@ export class HostLink {
   /** Looks up where the sandbox's host is now: it may have come back at another address. */
   async relocate(): Promise<void> {
     const before = this.#lifecycle.record?.placement;
-    const now = before && (await this.#locate(before.hostId));
+    if (before?.kind !== "host") return;
+    const now = await this.#locate(before.hostId);
     if (now && now.url !== before.url) this.#lifecycle.update({ placement: now }, false);
   }
 }

@@ -62,7 +62,7 @@ export class Lifecycle {
     if (next.kind === "ignored") return false;
     const now = this.#now();
     if (next.kind === "ended") {
-      this.#timers.clear("start", "probe", "lifetime", "idle");
+      this.#timers.clear("start", "probe", "lifetime", "idle", "container");
       this.update({ ...changes, state: next.state, end: next.end, finishedAt: now });
       this.#effects.ended();
     } else {

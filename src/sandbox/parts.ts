@@ -1,9 +1,10 @@
 import type { OpenBackend } from "../backends/index.ts";
-import { findHosts, locateHost } from "../placement/find-hosts.ts";
+import { findPlaces, locateHost } from "../placement/find-places.ts";
 import { publishSandbox } from "../placement/publish.ts";
 import { Attachments } from "./attachments.ts";
 import { Bridge } from "./bridge.ts";
 import { Cleanup } from "./cleanup.ts";
+import { ContainerWatch } from "./container-watch.ts";
 import { ExecSockets } from "./exec-sockets.ts";
 import { HostLink } from "./host-link.ts";
 import { Lifecycle } from "./lifecycle.ts";
@@ -30,6 +31,7 @@ export class Parts {
   readonly outbox: Outbox;
   readonly starter: Starter;
   readonly watch: Watch;
+  readonly containerWatch: ContainerWatch;
   readonly probe: Probe;
   readonly cleanup: Cleanup;
   readonly operations: Operations;
@@ -52,6 +54,7 @@ export class Parts {
       },
       started: () => {
         this.processes.recordMain();
+        this.containerWatch.arm();
         ctx.waitUntil(this.probe.run());
       },
       ended: () => ctx.waitUntil(this.socketEvents.sandboxEnded(this.cleanup.run())),
@@ -68,11 +71,12 @@ export class Parts {
     this.starter = new Starter(
       this.lifecycle,
       this.timers,
-      (record) => findHosts(db, record),
+      (record) => findPlaces(db, record),
       (record) => this.host.open(record),
       now,
     );
     this.watch = new Watch(this.lifecycle, this.timers, open, isAttached, now);
+    this.containerWatch = new ContainerWatch(this.lifecycle, this.timers, this.watch, now);
     this.probe = new Probe(this.lifecycle, this.timers, open, now);
     this.operations = new Operations(this.lifecycle, this.host, this.watch);
     const atEnd = new ProcessesAtEnd(this.store, this.lifecycle, this.host);
@@ -93,6 +97,8 @@ export class Parts {
       now,
     );
     this.#resumeIdleTime();
+    // What ran in the container beside the object goes on without it: it is taken up again.
+    if (this.containerWatch.isDue) ctx.waitUntil(this.containerWatch.look());
   }
 
   /** Sockets that went down with the object they were attached to have told nobody: their sandbox may idle again. */

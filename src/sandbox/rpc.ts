@@ -26,6 +26,8 @@ export interface CreateInput extends Scope {
   backend: BackendName;
   /** The host that holds the snapshot named by `create.image`, when there is one. */
   imageHostId: string | undefined;
+  /** The platform's name of that snapshot, where it is Cloudflare's. */
+  imageSnapshotId: string | undefined;
 }
 
 /** An exec's answer, with the output (base64) when it was waited for. */
@@ -57,8 +59,9 @@ export interface FileAnswer {
 
 export interface SnapshotAnswer {
   size: number;
-  /** The host that holds the snapshot. */
-  hostId: string;
+  /** The host that holds the snapshot; undefined on Cloudflare, where `snapshotId` is the platform's name of it. */
+  hostId: string | undefined;
+  snapshotId: string | undefined;
 }
 
 /** The domain under which ports answer, as the API was called: `localhost`, its port, and its scheme. */
@@ -97,5 +100,7 @@ export interface SandboxRpc {
   readFile(scope: Scope, path: string, range?: ByteRange): Promise<FileAnswer>;
   writeFile(scope: Scope, path: string, body: ReadableStream<Uint8Array>, options: WriteOptions): Promise<void>;
   snapshot(scope: Scope, imageId: string): Promise<SnapshotAnswer>;
+  /** The images of the deployment that containers beside the objects start from; undefined where it has no containers. */
+  deployedImages(): Promise<string[] | undefined>;
   tunnels(scope: Scope, origin: TunnelOrigin): Promise<Record<string, Tunnel>>;
 }

@@ -1,6 +1,7 @@
 import { DurableObject } from "cloudflare:workers";
-import type { ByteRange, StdinOptions, WriteOptions } from "../backends/backend.ts";
+import { hostIdOf, type ByteRange, type StdinOptions, type WriteOptions } from "../backends/backend.ts";
 import { backendOpener, type OpenBackend } from "../backends/index.ts";
+import { deployedImages, requireDeployedImage } from "./deployed-images.ts";
 import type { ByteSource } from "../contract/byte-source.ts";
 import { ApiError, type ErrorCode } from "../contract/errors.ts";
 import type { Cursor } from "../contract/events.ts";
@@ -49,13 +50,20 @@ export class Sandbox<Env extends SandboxEnv = SandboxEnv> extends DurableObject<
 
   /** How backends are opened; a test's subclass puts its fake here. */
   protected backends(): OpenBackend {
-    return backendOpener(this.env.SIGNING_SECRET);
+    return backendOpener(this.env.SIGNING_SECRET, {
+      container: this.ctx.container,
+      storage: this.ctx.storage,
+      keepAwake: (work) => this.ctx.waitUntil(work),
+      ended: () => this.ctx.waitUntil(this.#parts.containerWatch.look()),
+      socketOf: (attachmentId) => this.#parts.attachments.socketInside(attachmentId),
+    });
   }
 
   create(input: CreateInput): Promise<Reply<SandboxDocument>> {
     const { store, outbox, starter } = this.#parts;
     return replyWith(async () => {
       if (store.record) return this.#describe(input);
+      if (input.backend === "cloudflare") requireDeployedImage(this.ctx.container, input.create.image);
       store.save(newRecord(input, Date.now()));
       const created = describeSandbox(store.record!);
       outbox.schedule();
@@ -146,10 +154,14 @@ export class Sandbox<Env extends SandboxEnv = SandboxEnv> extends DurableObject<
   snapshot(scope: Scope, imageId: string): Promise<Reply<SnapshotAnswer>> {
     return this.#operation(scope, async () => {
       const backend = await this.#parts.host.running();
-      const { hostId } = this.#parts.store.record!.placement!;
-      const { size } = await backend.snapshot(imageId);
-      return { size, hostId };
+      const hostId = hostIdOf(this.#parts.store.record!.placement);
+      const { size, snapshotId } = await backend.snapshot(imageId);
+      return { size, hostId, snapshotId };
     });
+  }
+
+  deployedImages(): Promise<Reply<string[] | undefined>> {
+    return replyWith(async () => deployedImages(this.ctx.container));
   }
 
   tunnels(scope: Scope, origin: TunnelOrigin): Promise<Reply<Record<string, Tunnel>>> {
@@ -204,7 +216,7 @@ export class Sandbox<Env extends SandboxEnv = SandboxEnv> extends DurableObject<
     return (
       record !== undefined &&
       isLive(record.state) &&
-      record.placement?.hostId === hostId &&
+      hostIdOf(record.placement) === hostId &&
       record.generation === generation
     );
   }

@@ -1,10 +1,10 @@
-import type { Backend } from "../backends/backend.ts";
+import { hostIdOf, type Backend, type Placement } from "../backends/backend.ts";
 import { asApiError } from "../contract/errors.ts";
 import { isLive } from "../contract/sandbox.ts";
 import type { StartSpec } from "../contract/host-protocol.ts";
 import { timeoutOf } from "./describe.ts";
 import type { Lifecycle } from "./lifecycle.ts";
-import type { Placement, SandboxRecord } from "./store.ts";
+import type { SandboxRecord } from "./store.ts";
 import type { Timers } from "./timers.ts";
 
 /** How long a sandbox looks for a host that takes it. */
@@ -15,14 +15,14 @@ const RESUME_MS = 5000;
 /** The host ends a container by itself this long after the object should have. */
 const HOST_DEADLINE_SLACK_MS = 15_000;
 
-/** Hosts that could take the sandbox, the best first. */
-export type FindHosts = (record: SandboxRecord) => Promise<Placement[]>;
+/** Places that could take the sandbox, the best first. */
+export type FindPlaces = (record: SandboxRecord) => Promise<Placement[]>;
 
-/** Brings the container up: finds a host, starts there, tries the next while the deadline allows. */
+/** Brings the container up: finds a place, starts there, tries the next while the deadline allows. */
 export class Starter {
   readonly #lifecycle: Lifecycle;
   readonly #timers: Timers;
-  readonly #findHosts: FindHosts;
+  readonly #findPlaces: FindPlaces;
   readonly #open: (record: SandboxRecord) => Backend;
   readonly #now: () => number;
   #run: Promise<void> | undefined;
@@ -30,13 +30,13 @@ export class Starter {
   constructor(
     lifecycle: Lifecycle,
     timers: Timers,
-    findHosts: FindHosts,
+    findPlaces: FindPlaces,
     open: (record: SandboxRecord) => Backend,
     now: () => number,
   ) {
     this.#lifecycle = lifecycle;
     this.#timers = timers;
-    this.#findHosts = findHosts;
+    this.#findPlaces = findPlaces;
     this.#open = open;
     this.#now = now;
   }
@@ -55,15 +55,15 @@ export class Starter {
     for (;;) {
       const record = this.#lifecycle.record;
       if (!record || !isLive(record.state) || record.startedAt !== undefined) return;
-      let hosts: Placement[] = [];
+      let places: Placement[] = [];
       try {
-        hosts = await this.#findHosts(record);
+        places = await this.#findPlaces(record);
       } catch (error) {
         why = "The catalog of hosts cannot be read.";
         console.error(why, error);
       }
-      for (const host of this.#interruptedFirst(record, hosts)) {
-        const outcome = await this.#startOn(host);
+      for (const place of this.#interruptedFirst(record, places)) {
+        const outcome = await this.#startAt(place);
         if (outcome.kind === "done") return;
         why = outcome.why;
       }
@@ -78,18 +78,18 @@ export class Starter {
   }
 
   /** A start that was cut off is taken up where it was: that host may have the container already. */
-  #interruptedFirst(record: SandboxRecord, hosts: Placement[]): Placement[] {
+  #interruptedFirst(record: SandboxRecord, places: Placement[]): Placement[] {
     const before = record.placement;
-    if (!before) return hosts;
-    return hosts.toSorted((a, b) => Number(b.hostId === before.hostId) - Number(a.hostId === before.hostId));
+    if (!before) return places;
+    return places.toSorted((a, b) => Number(isSamePlace(b, before)) - Number(isSamePlace(a, before)));
   }
 
-  async #startOn(host: Placement): Promise<{ kind: "done" } | { kind: "next"; why: string }> {
+  async #startAt(place: Placement): Promise<{ kind: "done" } | { kind: "next"; why: string }> {
     const before = this.#lifecycle.record!;
     if (!isLive(before.state)) return { kind: "done" };
-    const isSameHost = before.placement?.hostId === host.hostId && before.generation > 0;
-    const generation = isSameHost ? before.generation : before.generation + 1;
-    const placed = { placement: host, generation };
+    const isSame = before.placement !== undefined && isSamePlace(before.placement, place) && before.generation > 0;
+    const generation = isSame ? before.generation : before.generation + 1;
+    const placed = { placement: place, generation };
     if (!this.#lifecycle.apply({ kind: "scheduled" }, placed)) this.#lifecycle.update(placed);
     const record = this.#lifecycle.record!;
     const backend = this.#open(record);
@@ -104,7 +104,8 @@ export class Starter {
       return { kind: "done" };
     } catch (error) {
       const known = asApiError(error);
-      if (!known) console.error(`${record.sandboxId} could not be started on ${host.hostId}.`, error);
+      if (!known)
+        console.error(`${record.sandboxId} could not be started ${hostIdOf(place) ?? "on Cloudflare"}.`, error);
       return { kind: "next", why: known?.message ?? "The host failed to start the sandbox." };
     }
   }
@@ -113,6 +114,10 @@ export class Starter {
     const record = this.#lifecycle.record;
     return !record || !isLive(record.state) || record.generation !== generation;
   }
+}
+
+function isSamePlace(a: Placement, b: Placement): boolean {
+  return a.kind === b.kind && hostIdOf(a) === hostIdOf(b);
 }
 
 function specOf(record: SandboxRecord, now: number): StartSpec {
@@ -130,5 +135,6 @@ function specOf(record: SandboxRecord, now: number): StartSpec {
     ...(create.pty && { pty: create.pty }),
     ...(create.cpu !== undefined && { cpu: create.cpu }),
     ...(create.memory !== undefined && { memory: create.memory }),
+    ...(create.block_network !== undefined && { block_network: create.block_network }),
   };
 }

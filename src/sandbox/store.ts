@@ -1,13 +1,8 @@
+import type { Placement } from "../backends/backend.ts";
 import type { BackendName, SandboxCreate, SandboxState } from "../contract/sandbox.ts";
 import type { End } from "./machine.ts";
 import type { ProcessRecord } from "./process-record.ts";
 import type { CreateInput } from "./rpc.ts";
-
-/** Where a sandbox runs. */
-export interface Placement {
-  hostId: string;
-  url: string;
-}
 
 /** All that is known of one sandbox. Times are milliseconds since 1970. */
 export interface SandboxRecord {
@@ -18,6 +13,8 @@ export interface SandboxRecord {
   /** The image as resolved: what the answer names. */
   image: string;
   imageHostId: string | undefined;
+  /** The platform's name of the snapshot `image`, where it is Cloudflare's. */
+  imageSnapshotId: string | undefined;
   state: SandboxState;
   /** Counts starts; what comes back from an older one is dropped. */
   generation: number;
@@ -45,6 +42,7 @@ export function newRecord(input: CreateInput, now: number): SandboxRecord {
     backend: input.backend,
     image: input.create.image ?? "",
     imageHostId: input.imageHostId,
+    imageSnapshotId: input.imageSnapshotId,
     state: "created",
     generation: 0,
     version: 1,

@@ -1,5 +1,5 @@
 /** The timers of a sandbox. Each fires at most once per setting. */
-export const TIMERS = ["start", "probe", "lifetime", "idle", "outbox", "cleanup", "sockets"] as const;
+export const TIMERS = ["start", "probe", "lifetime", "idle", "outbox", "cleanup", "sockets", "container"] as const;
 export type Timer = (typeof TIMERS)[number];
 
 /**

@@ -14,7 +14,7 @@ export function tunnelsOf(record: SandboxRecord, origin: TunnelOrigin): Record<s
       url: `${origin.protocol}//${host}${isDefaultPort ? "" : `:${origin.port}`}`,
     };
   }
-  const rawHost = record.placement && new URL(record.placement.url).hostname;
+  const rawHost = record.placement?.kind === "host" ? new URL(record.placement.url).hostname : undefined;
   for (const [port, published] of Object.entries(record.publishedPorts)) {
     if (rawHost) tunnels[port] = { host: rawHost, port: published, url: `tcp://${rawHost}:${published}` };
   }

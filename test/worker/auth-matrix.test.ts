@@ -29,6 +29,7 @@ beforeAll(async () => {
     name: null,
     backend: "docker",
     hostId: "ho-x",
+    snapshotId: null,
     size: 1,
   } as const;
   await new ImageCatalog(env.DB).add({ ...image, createdAt: Date.now(), expiresAt: Date.now() + 60_000 });

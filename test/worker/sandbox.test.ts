@@ -33,6 +33,7 @@ async function create(create: SandboxCreate = {}) {
     create: { image: "fake", ...create },
     backend: "docker",
     imageHostId: undefined,
+    imageSnapshotId: undefined,
   });
   return { sandboxId, stub };
 }

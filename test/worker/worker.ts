@@ -2,6 +2,7 @@ import { exports, WorkerEntrypoint } from "cloudflare:workers";
 import { attachmentPath, type AttachSpec } from "../../src/contract/attach.ts";
 import { CONTROL_PLANE_AUDIENCE, deriveHostKey, signRequest } from "../../src/contract/host-token.ts";
 import type { Env } from "../../src/api/env.ts";
+import { hostIdOf } from "../../src/backends/backend.ts";
 import type { OpenBackend } from "../../src/backends/index.ts";
 import worker, { Sandbox as RealSandbox } from "../../src/index.ts";
 import { serveAttachment } from "../fake/fake-attachment.ts";
@@ -13,9 +14,9 @@ export const fakeHost = new FakeHost();
 /** The real object on the fake backend. */
 export class Sandbox extends RealSandbox {
   protected override backends(): OpenBackend {
-    return (sandboxId, _, { hostId }) =>
+    return (sandboxId, _, placement) =>
       fakeHost.open(sandboxId, (_sandboxId, process, spec) =>
-        exports.HostSide.dialBack(hostId, sandboxId, process.spec.process_id, spec),
+        exports.HostSide.dialBack(hostIdOf(placement)!, sandboxId, process.spec.process_id, spec),
       );
   }
 }

@@ -1,10 +1,11 @@
 import { createRoute, z, type OpenAPIHono } from "@hono/zod-openapi";
 import { describeImage, ImageCatalog } from "../../catalog/images.ts";
 import { ApiError } from "../../contract/errors.ts";
-import { ImageSchema } from "../../contract/image.ts";
+import { DeployedImageSchema, IMAGE_KINDS, ImageSchema } from "../../contract/image.ts";
 import { ListQueryShape, pageSchema } from "../../contract/list.ts";
 import { dropImage } from "../../placement/drop-image.ts";
 import type { ApiEnv } from "../env.ts";
+import { deployedImages } from "../deployed-images.ts";
 import { json, problem } from "../responses.ts";
 import { requires } from "../route-table.ts";
 
@@ -16,10 +17,12 @@ const listRoute = createRoute({
   operationId: "listImages",
   tags: ["Images"],
   summary: "List Images",
-  description: "The snapshots of the environment, newest first.",
+  description:
+    "The snapshots of the environment, newest first; with `kind=deployed` the images that the deployment brings for sandboxes " +
+    "on Cloudflare Containers.",
   security: requires("read"),
-  request: { query: z.strictObject(ListQueryShape) },
-  responses: { 200: json("A page of images.", pageSchema(ImageSchema)), ...problem },
+  request: { query: z.strictObject({ ...ListQueryShape, kind: z.enum(IMAGE_KINDS).default("snapshot") }) },
+  responses: { 200: json("A page of images.", pageSchema(z.union([ImageSchema, DeployedImageSchema]))), ...problem },
 });
 
 const getRoute = createRoute({
@@ -48,7 +51,9 @@ const deleteRoute = createRoute({
 export function registerImages(api: OpenAPIHono<ApiEnv>): void {
   api.openapi(listRoute, async (c) => {
     const { environment } = c.get("principal");
-    return c.json(await new ImageCatalog(c.env.DB).list(environment, Date.now(), c.req.valid("query")), 200);
+    const { kind, ...page } = c.req.valid("query");
+    if (kind === "deployed") return c.json({ data: await deployedImages(c.env) }, 200);
+    return c.json(await new ImageCatalog(c.env.DB).list(environment, Date.now(), page), 200);
   });
 
   api.openapi(getRoute, async (c) => {

@@ -36,15 +36,16 @@ export function registerSnapshot(api: OpenAPIHono<ApiEnv>): void {
     const sandbox = openSandbox(c.env, sandboxId);
     const image = await idempotent(c, { name }, async () => {
       const imageId = newId("image");
-      const { size, hostId } = await sandbox.snapshot(scope, imageId);
+      const { size, hostId, snapshotId } = await sandbox.snapshot(scope, imageId);
       const createdAt = Date.now();
       const row = {
         imageId,
         environment: scope.environment,
         sandboxId,
         name: name ?? null,
-        backend: "docker" as const,
-        hostId,
+        backend: hostId === undefined ? ("cloudflare" as const) : ("docker" as const),
+        hostId: hostId ?? null,
+        snapshotId: snapshotId ?? null,
         size,
         createdAt,
         expiresAt: createdAt + SNAPSHOT_TTL_S * 1000,

@@ -1,10 +1,12 @@
 import type { Readable } from "node:stream";
 import { ApiError } from "../../contract/errors.ts";
-import { Holds } from "./holds.ts";
+import { Holds } from "../../process/holds.ts";
+import { LogReader } from "../../process/log-reader.ts";
+import type { OutputLog } from "../../process/output-log.ts";
 import { KeptSegments } from "./kept-segments.ts";
 import type { LogBudget } from "./log-budget.ts";
-import { LogReader } from "./log-reader.ts";
 import type { Pump, PumpedStream } from "./pump.ts";
+import { SegmentSource } from "./segment-source.ts";
 import { readHead, SegmentWriter } from "./segments.ts";
 
 export const DEFAULT_WINDOW_BYTES = 16 * 1024 * 1024;
@@ -31,7 +33,7 @@ export interface LogOptions {
  * Any number of readers, each at its own offset. The first segment stays beside the window, for answers that carry output
  * inline.
  */
-export class ProcessLog {
+export class ProcessLog implements OutputLog {
   readonly base: string;
   readonly holds = new Holds();
   readonly #windowBytes: number;
@@ -185,6 +187,10 @@ export class ProcessLog {
   read(offset: number, follow: boolean): LogReader {
     this.requireKept(offset);
     return new LogReader(this, offset, follow);
+  }
+
+  open(): SegmentSource {
+    return new SegmentSource(this.base);
   }
 
   /** A reader has come, gone on or gone: the process may, too. */

@@ -3,7 +3,8 @@ import { AttachSpecSchema, OffsetSchema } from "../../contract/attach.ts";
 import { ApiError } from "../../contract/errors.ts";
 import { ExecSpecSchema } from "../../contract/host-protocol.ts";
 import { SignalNameSchema, TerminalSizeSchema, type OutputStream } from "../../contract/process.ts";
-import { processEvents } from "../process-events.ts";
+import { processEvents } from "../../process/process-events.ts";
+import { toBase64 } from "../base64.ts";
 import { readJson, valid } from "./request.ts";
 import { sendChunks, sendJson, sendNothing } from "./respond.ts";
 import type { Call, Handler } from "./route.ts";
@@ -74,7 +75,7 @@ export const readEvents: Handler = async (call, sandboxId, processId) => {
   const { host, response, signal } = call;
   const from = query(call, EventsQuerySchema);
   const process = await (await host.containers.processes(sandboxId!)).get(processId!);
-  const events = processEvents(process, from);
+  const events = processEvents(process, from, toBase64);
   const cut = () => events.close(true);
   signal.addEventListener("abort", cut);
   // A comment: who sits between ends connections on which nothing comes, and who has gone is found out.

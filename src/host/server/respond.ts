@@ -58,16 +58,19 @@ export function sendError(response: ServerResponse, error: unknown): void {
 }
 
 /** Sends the chunks at the pace of the client: the next one is asked for when the last has left. Ends early when the client leaves. */
-export async function sendChunks(response: ServerResponse, next: () => Promise<Buffer | undefined>): Promise<void> {
+export async function sendChunks(
+  response: ServerResponse,
+  next: () => Promise<Uint8Array | string | undefined>,
+): Promise<void> {
   for (let chunk = await next(); chunk !== undefined; chunk = await next()) {
     if (response.destroyed) return;
-    await written(response, chunk);
+    await written(response, typeof chunk === "string" ? Buffer.from(chunk) : chunk);
   }
   response.end();
 }
 
 /** Done when the machine has the bytes, and their memory may be used again; or when nobody waits for them any more. */
-function written(response: ServerResponse, chunk: Buffer): Promise<void> {
+function written(response: ServerResponse, chunk: Uint8Array): Promise<void> {
   return new Promise((resolve) => {
     const done = () => {
       response.off("close", done);

@@ -2,24 +2,25 @@ import { asApiError } from "../contract/errors.ts";
 import { formatEvent, type Cursor, type ExitEvent } from "../contract/events.ts";
 import { toProblem } from "../contract/problem.ts";
 import { OUTPUT_STREAMS, signalOfReturncode, type OutputStream } from "../contract/process.ts";
-import type { LogReader } from "./logs/log-reader.ts";
-import type { HostProcess } from "./process.ts";
+import type { ToBase64 } from "./base64.ts";
+import type { LogReader } from "./log-reader.ts";
+import type { ObservedProcess } from "./observed-process.ts";
 
 /** The event stream of a process as it comes. Close it. */
 export interface ProcessEvents {
   /** The next events, as text; undefined after the last. */
-  next(): Promise<Buffer | undefined>;
+  next(): Promise<string | undefined>;
   close(isCut?: boolean): void;
 }
 
 interface Chunk {
   stream: OutputStream;
-  bytes: Buffer;
+  bytes: Uint8Array;
   offset: number;
 }
 
 /** Both outputs of a process from these offsets, then its end. Throws `output_expired`. */
-export function processEvents(process: HostProcess, from: Cursor): ProcessEvents {
+export function processEvents(process: ObservedProcess, from: Cursor, toBase64: ToBase64): ProcessEvents {
   const merged = new MergedOutput(process, from);
   let isLast = false;
   return {
@@ -28,18 +29,18 @@ export function processEvents(process: HostProcess, from: Cursor): ProcessEvents
       try {
         const chunk = await merged.next();
         if (chunk) {
-          const data = { offset: chunk.offset, data: chunk.bytes.toString("base64") };
-          return Buffer.from(formatEvent(chunk.stream, data, merged.cursor));
+          const data = { offset: chunk.offset, data: toBase64(chunk.bytes) };
+          return formatEvent(chunk.stream, data, merged.cursor);
         }
         isLast = true;
         if (merged.isClosed) return undefined;
         await process.ended;
-        return Buffer.from(formatEvent("exit", exitEvent(process), merged.cursor));
+        return formatEvent("exit", exitEvent(process), merged.cursor);
       } catch (error) {
         const known = asApiError(error);
         if (!known) throw error;
         isLast = true;
-        return Buffer.from(formatEvent("error", toProblem(known)));
+        return formatEvent("error", toProblem(known));
       }
     },
     close: (isCut) => merged.close(isCut),
@@ -47,7 +48,7 @@ export function processEvents(process: HostProcess, from: Cursor): ProcessEvents
 }
 
 /** How a process ended. To be asked once it has. */
-export function exitEvent(process: HostProcess): ExitEvent {
+export function exitEvent(process: ObservedProcess): ExitEvent {
   const { returncode, timedOut, reason, at } = process.exit!;
   const signal = signalOfReturncode(returncode);
   const { stdout, stderr } = process.logs;
@@ -70,7 +71,7 @@ export class MergedOutput {
   /** Whose turn it is: neither output waits for a busy one. */
   #first: OutputStream = "stdout";
 
-  constructor(process: HostProcess, from: Cursor) {
+  constructor(process: ObservedProcess, from: Cursor) {
     this.cursor = { ...from };
     const { stdout, stderr } = process.logs;
     // Both are judged before either reader holds anything.

@@ -1,5 +1,3 @@
-import type { WebSocket } from "ws";
-import type { z } from "zod";
 import {
   ACK_WINDOW_BYTES,
   AckSchema,
@@ -17,8 +15,9 @@ import {
 import { hasCode } from "../contract/errors.ts";
 import { formatCursor, type Cursor } from "../contract/events.ts";
 import { OUTPUT_STREAMS, type StdinState } from "../contract/process.ts";
+import type { AttachmentSocket } from "./attachment-socket.ts";
+import type { ObservedProcess } from "./observed-process.ts";
 import { exitEvent, MergedOutput } from "./process-events.ts";
-import type { HostProcess } from "./process.ts";
 
 /** Of one message to the client. */
 const MESSAGE_BYTES = 64 * 1024;
@@ -32,6 +31,8 @@ const INPUT_SHARE_BYTES = 4 * STDIN_BACKLOG_BYTES;
 /** How often it is looked at whether others of the sandbox have taken what they were sent. */
 const SHARE_POLL_MS = 50;
 
+const decoder = new TextDecoder();
+
 /** What the clients of one sandbox have under way together. */
 export interface SandboxShare {
   /** Output that they have not shown to have taken. */
@@ -40,10 +41,10 @@ export interface SandboxShare {
   waitingInput: number;
 }
 
-/** A client attached to a process, as this host sees it: through the socket that it has opened to the sandbox's object. */
+/** A client attached to a process, as the process's side sees it: through the socket to the sandbox's object. */
 export class Attachment {
-  readonly #socket: WebSocket;
-  readonly #process: HostProcess;
+  readonly #socket: AttachmentSocket;
+  readonly #process: ObservedProcess;
   readonly #spec: AttachSpec;
   readonly #share: SandboxShare;
   /** Offsets behind what was sent, and what was acknowledged. */
@@ -58,7 +59,7 @@ export class Attachment {
   readonly #batches = new Map<Promise<StdinState>, number>();
   #isOver = false;
 
-  constructor(socket: WebSocket, process: HostProcess, spec: AttachSpec, share: SandboxShare) {
+  constructor(socket: AttachmentSocket, process: ObservedProcess, spec: AttachSpec, share: SandboxShare) {
     this.#socket = socket;
     this.#process = process;
     this.#spec = spec;
@@ -68,12 +69,11 @@ export class Attachment {
   }
 
   listen(): void {
-    this.#socket.on("message", (data, isBinary) => {
-      const message = data as Buffer;
-      if (isBinary) this.#receive(message);
-      else if (message.toString() === START) void this.#send();
+    this.#socket.onMessage((message) => {
+      if (typeof message !== "string") this.#receive(message);
+      else if (message === START) void this.#send();
     });
-    this.#socket.once("close", () => this.#end(true));
+    this.#socket.onClose(() => this.#end(true));
   }
 
   /** Sends the output from the offsets, then how the process ended. */
@@ -85,17 +85,17 @@ export class Attachment {
           const part = chunk.bytes.subarray(at, at + MESSAGE_BYTES);
           if (!(await this.#maySend(part.length))) return;
           this.#sent[chunk.stream] += part.length;
-          await this.#write(channelMessage(CHANNEL[chunk.stream], part));
+          await this.#socket.send(channelMessage(CHANNEL[chunk.stream], part));
         }
       }
       if (this.#isOver) return;
       await this.#process.ended;
-      await this.#write(channelMessage(CHANNEL.status, JSON.stringify(statusOfEnd(exitEvent(this.#process)))));
+      await this.#socket.send(channelMessage(CHANNEL.status, JSON.stringify(statusOfEnd(exitEvent(this.#process)))));
       this.#close(CLOSE.done, "");
     } catch (error) {
       if (hasCode(error, "output_expired")) this.#close(CLOSE.outputExpired, "the output is no longer kept");
       else {
-        console.error("sandbar host: an attached client is cut:", error);
+        console.error("sandbar: an attached client is cut:", error);
         this.#socket.terminate();
       }
     }
@@ -127,12 +127,7 @@ export class Attachment {
     this.#share.unacknowledged += bytes;
   }
 
-  /** Done when the message has left this machine: a slow way to the object is waited for here. */
-  #write(message: Uint8Array): Promise<void> {
-    return new Promise((resolve) => this.#socket.send(message, { binary: true }, () => resolve()));
-  }
-
-  #receive(message: Buffer): void {
+  #receive(message: Uint8Array): void {
     if (!this.#spec.acks) this.#count(-this.#unacknowledged);
     const payload = message.subarray(1);
     switch (message[0]) {
@@ -150,7 +145,7 @@ export class Attachment {
   }
 
   /** A process that does not read lets it wait, up to a bound, also when the client is gone. */
-  #giveInput(bytes: Buffer): void {
+  #giveInput(bytes: Uint8Array): void {
     const { input } = this.#process;
     if (!input || bytes.length === 0) return;
     const cost = bytes.length + MESSAGE_COST_BYTES;
@@ -170,7 +165,7 @@ export class Attachment {
         this.#countInput(-this.#batches.get(given)!);
         this.#batches.delete(given);
         if (state && this.#spec.acks && !this.#isOver) {
-          void this.#write(channelMessage(CHANNEL.ack, JSON.stringify({ stdin: state.offset })));
+          void this.#socket.send(channelMessage(CHANNEL.ack, JSON.stringify({ stdin: state.offset })));
         }
       });
   }
@@ -180,13 +175,13 @@ export class Attachment {
     this.#share.waitingInput += cost;
   }
 
-  #resize(payload: Buffer): void {
-    const size = parse(payload, ResizeMessageSchema);
-    if (size) void this.#process.spawned?.resize?.({ rows: size.Height, cols: size.Width }).catch(() => {});
+  #resize(payload: Uint8Array): void {
+    const size = ResizeMessageSchema.safeParse(parse(payload)).data;
+    if (size) void this.#process.resize?.({ rows: size.Height, cols: size.Width }).catch(() => {});
   }
 
-  #acknowledge(payload: Buffer): void {
-    const ack = parse(payload, AckSchema);
+  #acknowledge(payload: Uint8Array): void {
+    const ack = AckSchema.safeParse(parse(payload)).data;
     if (!ack) return;
     let freed = 0;
     for (const stream of OUTPUT_STREAMS) {
@@ -203,7 +198,7 @@ export class Attachment {
   #close(code: number, reason: string): void {
     if (this.#isOver) return;
     const close: HostClose = { close: { code, reason } };
-    this.#socket.send(JSON.stringify(close), () => this.#socket.close(1000));
+    void this.#socket.send(JSON.stringify(close)).then(() => this.#socket.close());
     this.#end(code !== CLOSE.done);
   }
 
@@ -216,12 +211,13 @@ export class Attachment {
   }
 }
 
-function parse<Schema extends z.ZodType>(payload: Buffer, schema: Schema): z.output<Schema> | undefined {
+/** Undefined where it is no JSON. */
+function parse(payload: Uint8Array): unknown {
   try {
-    return schema.safeParse(JSON.parse(payload.toString())).data;
+    return JSON.parse(decoder.decode(payload));
   } catch {
     return undefined;
   }
 }
 
-async function* none(): AsyncIterable<Buffer> {}
+async function* none(): AsyncIterable<Uint8Array> {}

@@ -1,33 +1,30 @@
 import { STALL_MS, type Hold } from "./holds.ts";
-import type { ProcessLog } from "./process-log.ts";
-import { SEGMENT_BYTES, SegmentReader } from "./segments.ts";
+import type { LogSource, ReadableLog } from "./output-log.ts";
 
-const LARGE_READ_BYTES = 256 * 1024;
-/** What is larger is read into memory that the next read uses again. */
+/** What is larger is read into memory that the next read may use again. */
 export const SMALL_CHUNK_BYTES = 16 * 1024;
 
 /** What a reader finds: bytes, nothing yet, or nothing any more. */
-export type Taken = { kind: "bytes"; bytes: Buffer } | { kind: "none" } | { kind: "end" };
+export type Taken = { kind: "bytes"; bytes: Uint8Array } | { kind: "none" } | { kind: "end" };
 
 /** One reader of a log. */
 export class LogReader implements Hold {
   offset: number;
   until = 0;
-  readonly #log: ProcessLog;
+  readonly #log: ReadableLog;
   readonly #follow: boolean;
   readonly #end: number;
-  readonly #segments: SegmentReader;
+  readonly #source: LogSource;
   readonly #unsubscribe: () => void;
   #wake: (() => void) | undefined;
-  #large: Buffer | undefined;
   #isClosed = false;
 
-  constructor(log: ProcessLog, offset: number, follow: boolean) {
+  constructor(log: ReadableLog, offset: number, follow: boolean) {
     this.#log = log;
     this.offset = offset;
     this.#follow = follow;
     this.#end = follow ? Infinity : log.length;
-    this.#segments = new SegmentReader(log.base);
+    this.#source = log.open();
     this.#unsubscribe = log.onChange(() => {
       // From here on there is something to take.
       if (this.until === Infinity) this.#touch();
@@ -63,7 +60,7 @@ export class LogReader implements Hold {
   }
 
   /** The next bytes; undefined at the end or once closed. Otherwise as `take`. */
-  async next(): Promise<Buffer | undefined> {
+  async next(): Promise<Uint8Array | undefined> {
     for (;;) {
       const taken = this.take();
       if (taken.kind === "bytes") return taken.bytes;
@@ -76,7 +73,7 @@ export class LogReader implements Hold {
   close(isCut = false): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    this.#segments.close();
+    this.#source.close();
     this.#unsubscribe();
     this.#log.holds.delete(this);
     if (isCut && this.#follow && !this.#log.hasEnded) this.#log.holds.lose(this.offset);
@@ -84,18 +81,11 @@ export class LogReader implements Hold {
     this.#wake?.();
   }
 
-  #read(available: number): Buffer {
-    const size = Math.min(available, LARGE_READ_BYTES, SEGMENT_BYTES - (this.offset % SEGMENT_BYTES));
-    const into = size <= SMALL_CHUNK_BYTES ? Buffer.allocUnsafe(size) : this.#memory().subarray(0, size);
-    const bytes = into.subarray(0, this.#segments.read(this.offset, into));
+  #read(available: number): Uint8Array {
+    const bytes = this.#source.read(this.offset, available);
     this.offset += bytes.length;
     this.#log.readerMoved();
     return bytes;
-  }
-
-  #memory(): Buffer {
-    this.#large ??= Buffer.allocUnsafeSlow(LARGE_READ_BYTES);
-    return this.#large;
   }
 
   #touch(): void {

@@ -1,8 +1,14 @@
 import type { ProcessStatus } from "../contract/host-protocol.ts";
-import type { HostProcess } from "./process.ts";
+import type { ToBase64 } from "./base64.ts";
+import type { ObservedProcess } from "./observed-process.ts";
 
 /** The process once it has ended or the time is up, with its output where time was given; at once without. */
-export async function statusAfter(process: HostProcess, waitMs: number, signal?: AbortSignal): Promise<ProcessStatus> {
+export async function statusAfter(
+  process: ObservedProcess,
+  waitMs: number,
+  toBase64: ToBase64,
+  signal?: AbortSignal,
+): Promise<ProcessStatus> {
   if (waitMs <= 0) return process.status();
   // Whoever waits for the end does not read, and must not wait for readers that may never come.
   process.hurry();
@@ -12,15 +18,15 @@ export async function statusAfter(process: HostProcess, waitMs: number, signal?:
   return {
     ...process.status(),
     output: {
-      stdout: stdout.bytes.toString("base64"),
-      stderr: stderr.bytes.toString("base64"),
+      stdout: toBase64(stdout.bytes),
+      stderr: toBase64(stderr.bytes),
       stdout_truncated: stdout.isTruncated,
       stderr_truncated: stderr.isTruncated,
     },
   };
 }
 
-async function untilEnd(process: HostProcess, waitMs: number, signal?: AbortSignal): Promise<void> {
+async function untilEnd(process: ObservedProcess, waitMs: number, signal?: AbortSignal): Promise<void> {
   const over = Promise.withResolvers<void>();
   const stop = () => over.resolve();
   const timer = setTimeout(stop, waitMs);

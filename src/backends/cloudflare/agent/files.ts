@@ -1,0 +1,121 @@
+import type { ByteRange, FileContent, WriteOptions } from "../../backend.ts";
+import { EndMarkerCheck } from "../../../contract/end-marker.ts";
+import { ApiError } from "../../../contract/errors.ts";
+import { AgentConnection, type Dial, unreachable } from "./connection.ts";
+import { CHUNK_BYTES, frame, list, nonsense, numberAt } from "./frames.ts";
+
+/** A way to the agent of one container. */
+export interface AgentAddress {
+  dial: Dial;
+  token: string;
+}
+
+/** `done` is called once, when the last byte has gone or nobody wants it any more. */
+export async function readFile(
+  { dial, token }: AgentAddress,
+  path: string,
+  range: ByteRange | undefined,
+  done: () => void,
+): Promise<FileContent> {
+  const connection = await AgentConnection.open(dial, token, "R", list(path, ...rangeOf(range)));
+  try {
+    const { payload } = await connection.answer("m");
+    const kind = payload[0];
+    const [size, first, last] = [numberAt(payload, 1), numberAt(payload, 9), numberAt(payload, 17)];
+    const isSized = kind !== 0;
+    const length = kind === 2 ? last - first + 1 : size;
+    return {
+      body: contentOf(connection, isSized ? length : undefined, done),
+      size: isSized ? size : undefined,
+      range: kind === 2 ? { first, last } : undefined,
+    };
+  } catch (error) {
+    connection.close();
+    throw error;
+  }
+}
+
+/** Writes the whole file or, when the body breaks off or is not what it was said to be, leaves it as it was. */
+export async function writeFile(
+  { dial, token }: AgentAddress,
+  path: string,
+  body: ReadableStream<Uint8Array>,
+  { size, endMarker, mode }: WriteOptions,
+): Promise<void> {
+  const connection = await AgentConnection.open(dial, token, "W", list(path, mode ?? ""));
+  try {
+    await connection.answer("k");
+    const check = endMarker === undefined ? undefined : new EndMarkerCheck(endMarker);
+    // An agent that speaks early has failed: the rest of the body is not waited for.
+    const answer = connection.answer("z");
+    answer.catch(() => undefined);
+    const failed = answer.then(() => Promise.reject(nonsense()));
+    failed.catch(() => undefined);
+    const received = await Promise.race([pour(body, connection, check), failed]);
+    if (check && !check.isWhole) throw new ApiError("invalid_request", { detail: "The body broke off." });
+    if (size !== undefined && received !== size) {
+      throw new ApiError("invalid_request", { detail: `The body has ${received} bytes, not ${size}.` });
+    }
+    await connection.send(frame("z"));
+    await answer;
+  } finally {
+    connection.close();
+  }
+}
+
+/** Sends the body on; the answer is how much it was. */
+async function pour(
+  body: ReadableStream<Uint8Array>,
+  connection: AgentConnection,
+  check: EndMarkerCheck | undefined,
+): Promise<number> {
+  let received = 0;
+  for await (const chunk of body) {
+    for (const part of check ? check.push(chunk) : [chunk]) {
+      received += part.length;
+      for (let at = 0; at < part.length; at += CHUNK_BYTES) {
+        await connection.send(frame("d", part.subarray(at, at + CHUNK_BYTES)));
+      }
+    }
+  }
+  return received;
+}
+
+/** The content as it comes. One that ends before its length is an error, so that nobody takes it for the whole. */
+function contentOf(
+  connection: AgentConnection,
+  length: number | undefined,
+  done: () => void,
+): ReadableStream<Uint8Array> {
+  let left = length ?? Infinity;
+  const finish = () => {
+    connection.close();
+    done();
+  };
+  return new ReadableStream({
+    type: "bytes",
+    async pull(controller) {
+      for (;;) {
+        const next = await connection.next();
+        if (next?.type === "d" && next.payload.length > 0 && next.payload.length <= left) {
+          left -= next.payload.length;
+          return controller.enqueue(next.payload.slice());
+        }
+        if (next?.type === "d" && next.payload.length === 0) continue;
+        finish();
+        const isWhole = next?.type === "z" && (left === 0 || length === undefined);
+        if (!isWhole) return controller.error(next ? nonsense() : unreachable());
+        controller.close();
+        controller.byobRequest?.respond(0);
+        return;
+      }
+    },
+    cancel: finish,
+  });
+}
+
+function rangeOf(range: ByteRange | undefined): [string, string, string] {
+  if (!range) return ["", "", ""];
+  if ("suffix" in range) return ["", "", String(range.suffix)];
+  return [String(range.first), range.last === undefined ? "" : String(range.last), ""];
+}

@@ -1,0 +1,185 @@
+/**
+ * The part of the agent that listens: connections, frames, and the loop that waits for all of them. Nothing in it blocks.
+ * See `frames.ts` for what is said on a connection.
+ */
+export const CONNECTIONS = String.raw`
+use strict; use warnings; no warnings qw(exec once);
+use Socket; use Fcntl qw(:DEFAULT :mode); use POSIX ();
+use Errno qw(EAGAIN EINTR ENOENT ENOTDIR EACCES EPERM ELOOP ENOSPC EDQUOT EROFS);
+
+$0 = 'sandbar-agent';
+my $TOKEN = delete $ENV{SANDBAR_AGENT_TOKEN};
+my $PORT = delete $ENV{SANDBAR_AGENT_PORT};
+die "no token\n" unless length($TOKEN // '') >= 32;
+
+my $FRAME = 65536;            # bytes of one frame's payload, going out
+my $MAX_FRAME = 1 << 21;      # the same, coming in
+my $OUT_LIMIT = 1 << 18;      # what is queued on one connection at most
+my $WINDOW = 1 << 20;         # output that nobody has acknowledged, of one stream
+my $MAX_CONNECTIONS = 300;
+my $STRANGER_S = 10;          # how long one may take to say the token
+
+our (%conns, %procs, %by_pid, $server, $R, $W, $is_stopping);
+($R, $W) = ('', '');
+
+my $TICKS = POSIX::sysconf(POSIX::_SC_CLK_TCK());
+# Seconds, of a clock that nobody sets.
+sub now { return (POSIX::times())[0] / $TICKS }
+
+sub wants_read { my ($fh, $on) = @_; vec($R, fileno($fh), 1) = $on ? 1 : 0 }
+sub wants_write { my ($fh, $on) = @_; vec($W, fileno($fh), 1) = $on ? 1 : 0 }
+sub forget_fd { my ($fh) = @_; return unless defined fileno($fh); wants_read($fh, 0); wants_write($fh, 0); close $fh }
+
+sub listen_on {
+  socket($server, PF_INET, SOCK_STREAM, 0) or die "socket: $!\n";
+  setsockopt($server, SOL_SOCKET, SO_REUSEADDR, 1);
+  bind($server, sockaddr_in($PORT, INADDR_ANY)) or die "port $PORT: $!\n";
+  listen($server, 512) or die "listen: $!\n";
+  nonblocking($server);
+  wants_read($server, 1);
+}
+
+sub nonblocking { my ($fh) = @_; fcntl($fh, F_SETFL, fcntl($fh, F_GETFL, 0) | O_NONBLOCK) }
+sub blocking { my ($fh) = @_; fcntl($fh, F_SETFL, fcntl($fh, F_GETFL, 0) & ~O_NONBLOCK) }
+
+sub welcome {
+  while (accept(my $fh, $server)) {
+    if (keys %conns >= $MAX_CONNECTIONS) { close $fh; next }
+    nonblocking($fh);
+    setsockopt($fh, 6, 1, 1); # IPPROTO_TCP, TCP_NODELAY
+    $conns{fileno $fh} = { fh => $fh, in => '', out => '', since => now() };
+    wants_read($fh, 1);
+  }
+}
+
+sub drop {
+  my ($c) = @_;
+  return if $c->{gone}++;
+  delete $conns{fileno $c->{fh}};
+  forget_fd($c->{fh});
+  $c->{proc}{conn} = undef if $c->{proc} && ($c->{proc}{conn} // 0) == $c;
+}
+
+sub say_to {
+  my ($c, $type, $payload) = @_;
+  return if $c->{gone};
+  $c->{out} .= pack('a1 N', $type, length $payload) . $payload;
+  wants_write($c->{fh}, 1);
+}
+
+sub flush_to {
+  my ($c) = @_;
+  while (length $c->{out}) {
+    my $n = syswrite($c->{fh}, $c->{out});
+    if (!defined $n) { return if $!{EAGAIN} || $!{EINTR}; return drop($c) }
+    substr($c->{out}, 0, $n, '');
+  }
+  wants_write($c->{fh}, 0);
+  return drop($c) if $c->{closing};
+  feed($c->{proc}) if $c->{proc};
+}
+
+sub hear {
+  my ($c) = @_;
+  my $n = sysread($c->{fh}, $c->{in}, 1 << 17, length $c->{in});
+  if (!defined $n) { return if $!{EAGAIN} || $!{EINTR}; return drop($c) }
+  return drop($c) if $n == 0;
+  while (!$c->{gone} && length $c->{in} >= 5) {
+    my ($type, $length) = unpack 'a1 N', $c->{in};
+    return drop($c) if $length > ($c->{known} ? $MAX_FRAME : 256);
+    last if length $c->{in} < 5 + $length;
+    my $payload = substr($c->{in}, 5, $length);
+    substr($c->{in}, 0, 5 + $length, '');
+    handle($c, $type, $payload);
+  }
+}
+
+sub is_same { my ($a, $b) = @_; length $a == length $b && (($a ^ $b) =~ tr/\0//c) == 0 }
+
+sub handle {
+  my ($c, $type, $payload) = @_;
+  if (!$c->{known}) {
+    return drop($c) unless $type eq 'H' && is_same($payload, $TOKEN);
+    $c->{known} = 1;
+  } elsif ($c->{proc}) {
+    to_process($c->{proc}, $type, $payload);
+  } elsif ($type eq 'B') {
+    boot($c, unpack '(N/a*)*', $payload);
+  } elsif ($type eq 'X') {
+    start_process($c, unpack '(N/a*)*', $payload);
+  } elsif ($type eq 'A') {
+    my ($id, $stdout, $stderr) = unpack '(N/a*)*', $payload;
+    my $p = $procs{$id} or return refuse($c, 'process_not_found', '');
+    join_process($c, $p, $stdout, $stderr);
+  } elsif ($type =~ /^[RWT]$/) {
+    in_child($c, $type, unpack '(N/a*)*', $payload);
+  } else {
+    drop($c);
+  }
+}
+
+# The last thing that is said on a connection.
+sub refuse {
+  my ($c, $code, $detail) = @_;
+  say_to($c, 'f', pack '(N/a*)*', $code, $detail);
+  $c->{closing} = 1;
+}
+
+sub boot {
+  my ($c, $workdir) = @_;
+  my $why = length $workdir ? make_directories($workdir, 0755) : '';
+  return refuse($c, 'start_failed', "workdir $workdir: $why") if $why;
+  say_to($c, 'b', '');
+}
+
+# One operation in a process of its own: whatever it waits for, the agent does not.
+sub in_child {
+  my ($c, $type, @args) = @_;
+  my $pid = fork;
+  if (!defined $pid) { return refuse($c, 'exec_failed', "fork: $!") }
+  if ($pid == 0) {
+    $SIG{$_} = 'DEFAULT' for qw(CHLD TERM);
+    blocking($c->{fh});
+    my %run = (R => \&read_file, W => \&write_file, T => \&try_port);
+    my $done = eval { $run{$type}->($c, @args); 1 };
+    if (!$done) { my ($code, $detail) = ref $@ ? @{$@} : ('internal', "$@"); send_now($c, 'f', pack '(N/a*)*', $code, $detail) }
+    POSIX::_exit(0);
+  }
+  drop($c);
+}
+
+sub try_port {
+  my ($c, $port) = @_;
+  alarm 2;
+  local $SIG{ALRM} = sub { die "too slow\n" };
+  socket(my $fh, PF_INET, SOCK_STREAM, 0) or give_up("internal", "socket: $!");
+  my $is_open = eval { connect($fh, sockaddr_in($port, INADDR_LOOPBACK)) };
+  send_now($c, 't', $is_open ? '1' : '0');
+}
+
+sub serve {
+  pipe(my $woken, my $wake) or die "pipe: $!\n";
+  nonblocking($_) for $woken, $wake;
+  $SIG{CHLD} = sub { syswrite $wake, 'c' };
+  $SIG{TERM} = sub { $is_stopping = 1; syswrite $wake, 't' };
+  $SIG{$_} = 'IGNORE' for qw(PIPE HUP INT);
+  wants_read($woken, 1);
+  listen_on();
+  for (;;) {
+    my $patience = next_deadline();
+    my $n = select(my $r = $R, my $w = $W, undef, $patience);
+    if ($n > 0) {
+      if (vec($r, fileno $woken, 1)) { sysread $woken, my $signals, 4096; stop_all() if $signals =~ /t/; reap() }
+      welcome() if vec($r, fileno $server, 1);
+      for my $p (values %procs) { run_process($p, \$r, \$w) }
+      for my $c (values %conns) {
+        hear($c) if !$c->{gone} && vec($r, fileno $c->{fh}, 1);
+        flush_to($c) if !$c->{gone} && vec($w, fileno $c->{fh}, 1);
+      }
+    }
+    finish_late(now());
+    for my $c (values %conns) { drop($c) if !$c->{known} && now() - $c->{since} > $STRANGER_S }
+    exit 0 if $is_stopping && !%by_pid;
+  }
+}
+`;

@@ -1,0 +1,282 @@
+/** The part of the agent that runs processes: their start, their output and input, their end. */
+export const PROCESSES = String.raw`
+my $DRAIN_S = 0.25;           # how long the last output of a process is waited for, where others hold its pipes open
+my $MAX_PROCESSES = 220;      # that run at once: select takes 1024 descriptors
+my ($TIOCSPTLCK, $TIOCGPTN, $TIOCSCTTY, $TIOCSWINSZ) = (0x40045431, 0x80045430, 0x540E, 0x5414);
+
+sub start_process {
+  my ($c, $id, $cwd, $user, $stdin, $is_open, $stdout, $stderr, $rows, $cols, $argc, @rest) = @_;
+  return join_process($c, $procs{$id}, 0, 0) if $procs{$id};
+  return refuse($c, 'exec_failed', "More than $MAX_PROCESSES processes run in the sandbox.") if keys %by_pid >= $MAX_PROCESSES;
+  my @argv = splice @rest, 0, $argc;
+  my %env = map { split /=/, $_, 2 } @rest;
+  my $who = length $user ? eval { user_of($user) } : undef;
+  return refuse($c, 'exec_failed', $@ =~ s/\n$//r) if length $user && !$who;
+  my $p = { id => $id, input => $stdin, taken => 0, is_input_over => !$is_open, streams => [], oom => oom_kills() };
+  my %child = eval { $rows ? open_terminal($p, $rows, $cols, $who) : open_pipes($p, $is_open || length $stdin, $stdout, $stderr) };
+  return refuse($c, 'exec_failed', $@ =~ s/\n$//r) unless %child;
+  pipe(my $said, my $say) or return refuse($c, 'exec_failed', "pipe: $!");
+  my $pid = fork;
+  return refuse($c, 'exec_failed', "fork: $!") unless defined $pid;
+  if ($pid == 0) {
+    my ($code, $why) = become(\%child, $cwd, $who, \%env, \@argv);
+    syswrite $say, pack('C a*', $code, $why);
+    POSIX::_exit(1);
+  }
+  close $say;
+  close $_ for grep { $_ && $_ != ($p->{slave} // 0) } @child{qw(in out err)};
+  # It closes when the program runs.
+  my $failure = '';
+  while (my $n = sysread $said, $failure, 4096, length $failure) { }
+  close $said;
+  ($p->{pid}, $procs{$id}, $by_pid{$pid}) = ($pid, $p, $p);
+  if (length $failure) {
+    my ($code, $why) = unpack 'C a*', $failure;
+    $p->{failure} = $why;
+    $p->{code} = $code << 8;
+    my $to = $p->{slave} ? 0 : 1;
+    $p->{streams}[$to]{buffer} .= $p->{slave} ? "$why\r\n" : "$why\n" unless $p->{streams}[$to]{is_ignored};
+  }
+  join_process($c, $p, 0, 0);
+  give_input($p);
+}
+
+# The child, up to the program. Answers only when that does not start.
+sub become {
+  my ($child, $cwd, $who, $env, $argv) = @_;
+  $SIG{$_} = 'DEFAULT' for qw(CHLD TERM PIPE HUP INT);
+  POSIX::setsid();
+  ioctl($child->{in}, $TIOCSCTTY, my $is_stolen = 0) if $child->{is_terminal};
+  my @fds = map { fileno $child->{$_} } qw(in out err);
+  POSIX::dup2($fds[$_], $_) for 0 .. 2;
+  @ENV{keys %$env} = values %$env;
+  $ENV{TERM} //= 'xterm-256color' if $child->{is_terminal};
+  if ($who) {
+    $ENV{HOME} = $who->{home} unless exists $env->{HOME};
+    $) = "$who->{gid} @{$who->{groups}}";
+    POSIX::setgid($who->{gid}) && POSIX::setuid($who->{uid}) or return (126, "user: " . lc $!);
+  }
+  chdir $cwd or return (126, "$cwd: " . lc $!) if length $cwd;
+  my $program = $argv->[0];
+  exec { $program } @$argv;
+  my $is_absent = $!{ENOENT} || $!{ENOTDIR};
+  my $why = $is_absent && $program !~ m{/} ? 'not found' : lc "$!";
+  return ($is_absent ? 127 : 126, "$program: $why");
+}
+
+sub user_of {
+  my ($user, $group) = split /:/, $_[0], 2;
+  my @entry = $user =~ /^\d+$/ ? getpwuid($user) : getpwnam($user);
+  die "There is no user $user in the sandbox.\n" unless @entry || $user =~ /^\d+$/;
+  my ($name, $uid, $gid, $home) = @entry ? @entry[0, 2, 3, 7] : ('', $user, 0, '/');
+  my @groups;
+  if (defined $group) {
+    $gid = $group =~ /^\d+$/ ? $group : getgrnam($group);
+    die "There is no group $group in the sandbox.\n" unless defined $gid;
+  } elsif (length $name) {
+    while (my @one = getgrent) { push @groups, $one[2] if grep { $_ eq $name } split / /, $one[3] }
+    endgrent;
+  }
+  return { uid => $uid + 0, gid => $gid + 0, home => $home, groups => [@groups ? @groups : $gid] };
+}
+
+sub stream { my ($fh) = @_; my $s = { fh => $fh, buffer => '', base => 0, sent => 0 }; if ($fh) { nonblocking($fh); wants_read($fh, 1) } else { $s->{is_over} = 1 } return $s }
+
+sub open_pipes {
+  my ($p, $stdin, @modes) = @_;
+  my %child;
+  if ($stdin) { pipe($child{in}, $p->{in}) or die "pipe: $!\n"; nonblocking($p->{in}) }
+  else { open($child{in}, '<', '/dev/null') or die "/dev/null: $!\n" }
+  for my $name (qw(out err)) {
+    if (shift @modes) { pipe(my $from, $child{$name}) or die "pipe: $!\n"; push @{$p->{streams}}, stream($from) }
+    else { open($child{$name}, '>', '/dev/null') or die "/dev/null: $!\n"; push @{$p->{streams}}, { %{stream(undef)}, is_ignored => 1 } }
+  }
+  return %child;
+}
+
+sub open_terminal {
+  my ($p, $rows, $cols, $who) = @_;
+  sysopen(my $master, '/dev/ptmx', O_RDWR | O_NOCTTY | O_NONBLOCK) or die "/dev/ptmx: $!\n";
+  my ($unlocked, $number) = (pack('i', 0), pack('i', 0));
+  ioctl($master, $TIOCSPTLCK, $unlocked) or die "terminal: $!\n";
+  ioctl($master, $TIOCGPTN, $number) or die "terminal: $!\n";
+  my $path = '/dev/pts/' . unpack 'i', $number;
+  sysopen(my $slave, $path, O_RDWR | O_NOCTTY) or die "$path: $!\n";
+  chown $who->{uid}, -1, $path if $who;
+  open($p->{in}, '+<&', $master) or die "terminal: $!\n";
+  # Held open, or a program that closes its own end for a moment would be hung up on.
+  @$p{qw(slave master)} = ($slave, $master);
+  resize($p, $rows, $cols);
+  push @{$p->{streams}}, stream($master), stream(undef);
+  return (in => $slave, out => $slave, err => $slave, is_terminal => 1);
+}
+
+sub resize { my ($p, $rows, $cols) = @_; my $size = pack 'S4', $rows, $cols, 0, 0; ioctl($p->{master}, $TIOCSWINSZ, $size) if $p->{master} }
+
+# A client listens from these offsets on. One at a time: the last one counts.
+sub join_process {
+  my ($c, $p, @offsets) = @_;
+  drop($p->{conn}) if $p->{conn};
+  ($p->{conn}, $c->{proc}) = ($c, $p);
+  for my $n (0, 1) {
+    my $s = $p->{streams}[$n];
+    $s->{sent} = $offsets[$n] < $s->{base} ? $s->{base} : $offsets[$n];
+  }
+  $p->{has_told_end} = 0;
+  my $is_open = $p->{in} && !$p->{is_input_over} ? 1 : 0;
+  say_to($c, 'r', pack 'N Q> C N/a*', $p->{pid}, $p->{taken} + length $p->{input}, $is_open, $p->{failure} // '');
+  feed($p);
+}
+
+# Sends what there is, as far as the connection takes it, and the end after all of it.
+sub feed {
+  my ($p) = @_;
+  my $c = $p->{conn} or return;
+  my $is_all = 1;
+  for my $n (0, 1) {
+    my $s = $p->{streams}[$n];
+    while (length $c->{out} < $OUT_LIMIT) {
+      my $bytes = substr($s->{buffer}, $s->{sent} - $s->{base}, $FRAME);
+      last unless length $bytes;
+      say_to($c, $n ? 'e' : 'o', pack('Q>', $s->{sent}) . $bytes);
+      $s->{sent} += length $bytes;
+    }
+    $is_all = 0 if !$s->{is_over} || $s->{sent} < $s->{base} + length $s->{buffer};
+  }
+  return unless $is_all && defined $p->{code} && !$p->{has_told_end}++;
+  say_to($c, 'x', pack 'N C C', $p->{code}, $p->{was_oom} ? 1 : 0, defined $p->{failure} ? 1 : 0);
+}
+
+sub to_process {
+  my ($p, $type, $payload) = @_;
+  if ($type eq 'I') {
+    if ($p->{in}) { $p->{input} .= $payload; give_input($p) } else { tell_input($p) }
+  } elsif ($type eq 'E') {
+    return if $p->{is_input_over}++;
+    $p->{input} .= "\x04" if $p->{master} && $p->{in};
+    give_input($p);
+  } elsif ($type eq 'S') {
+    kill unpack('C', $payload), -$p->{pid} if $by_pid{$p->{pid}};
+  } elsif ($type eq 'Z') {
+    resize($p, unpack 'n n', $payload);
+  } elsif ($type eq 'a') {
+    my @taken = unpack 'Q> Q>', $payload;
+    for my $n (0, 1) {
+      my $s = $p->{streams}[$n];
+      my $gone = $taken[$n] - $s->{base};
+      next if $gone <= 0 || $taken[$n] > $s->{sent};
+      substr($s->{buffer}, 0, $gone, '');
+      $s->{base} = $taken[$n];
+      wants_read($s->{fh}, 1) if !$s->{is_over};
+    }
+  } elsif ($type eq 'D') {
+    return unless $p->{has_told_end};
+    delete $procs{$p->{id}};
+    drop($p->{conn});
+  }
+}
+
+sub tell_input { my ($p) = @_; say_to($p->{conn}, 'i', pack 'Q> C', $p->{taken}, $p->{in} ? 1 : 0) if $p->{conn} }
+
+sub give_input {
+  my ($p) = @_;
+  my $before = $p->{taken};
+  while ($p->{in} && length $p->{input}) {
+    my $n = syswrite($p->{in}, $p->{input});
+    if (!defined $n) { last if $!{EAGAIN} || $!{EINTR}; close_input($p); last }
+    substr($p->{input}, 0, $n, '');
+    $p->{taken} += $n;
+  }
+  return unless $p->{in};
+  wants_write($p->{in}, length $p->{input} ? 1 : 0);
+  close_input($p) if !length $p->{input} && $p->{is_input_over} && !$p->{master};
+  tell_input($p) if $p->{taken} > $before;
+}
+
+sub close_input {
+  my ($p) = @_;
+  return unless $p->{in};
+  forget_fd($p->{in});
+  $p->{in} = undef;
+  $p->{input} = '';
+  tell_input($p);
+}
+
+sub run_process {
+  my ($p, $r, $w) = @_;
+  give_input($p) if $p->{in} && vec($$w, fileno $p->{in}, 1);
+  my $has_more = 0;
+  for my $s (@{$p->{streams}}) {
+    next if $s->{is_over} || !vec($$r, fileno $s->{fh}, 1);
+    take_output($s);
+    $has_more = 1;
+  }
+  feed($p) if $has_more;
+}
+
+# One read. False when there is nothing now.
+sub take_output {
+  my ($s) = @_;
+  my $room = $WINDOW - length $s->{buffer};
+  if ($room <= 0) { wants_read($s->{fh}, 0); return 0 }
+  my $n = sysread($s->{fh}, $s->{buffer}, $room < $FRAME ? $room : $FRAME, length $s->{buffer});
+  return 1 if $n;
+  return 0 if !defined $n && ($!{EAGAIN} || $!{EINTR});
+  end_stream($s);
+  return 0;
+}
+
+sub end_stream { my ($s) = @_; return if $s->{is_over}; $s->{is_over} = 1; forget_fd($s->{fh}) }
+
+sub reap {
+  while ((my $pid = waitpid(-1, POSIX::WNOHANG())) > 0) {
+    my $status = $?;
+    my $p = delete $by_pid{$pid} or next;
+    $p->{code} //= $status;
+    $p->{was_oom} = ($status & 127) == 9 && oom_kills() > $p->{oom};
+    close_input($p);
+    forget_fd(delete $p->{slave}) if $p->{slave};
+    $p->{drain_at} = now() + $DRAIN_S;
+    drain($p);
+  }
+}
+
+# All that lies in the pipes. True when there is no more.
+sub drain {
+  my ($p) = @_;
+  for my $s (@{$p->{streams}}) { next if $s->{is_over}; while (take_output($s)) { } }
+  feed($p);
+}
+
+# Output that others may still write is not waited for beyond the deadline; what was written before it is kept.
+sub finish_late {
+  my ($now) = @_;
+  for my $p (values %procs) {
+    next unless defined $p->{drain_at} && $now >= $p->{drain_at};
+    my @open = grep { !$_->{is_over} } @{$p->{streams}};
+    drain($p) if @open;
+    for my $s (@open) { end_stream($s) if length $s->{buffer} < $WINDOW }
+    $p->{drain_at} = (grep { !$_->{is_over} } @open) ? $now + $DRAIN_S : undef;
+    feed($p);
+  }
+}
+
+sub next_deadline {
+  my $next = $is_stopping || grep({ !$_->{known} } values %conns) ? now() + 1 : undef;
+  for my $p (values %procs) { my $at = $p->{drain_at}; $next = $at if defined $at && (!defined $next || $at < $next) }
+  return undef unless defined $next;
+  my $left = $next - now();
+  return $left > 0 ? $left : 0;
+}
+
+sub stop_all { kill 'TERM', -$_ for keys %by_pid }
+
+# How often the kernel has killed here for want of memory.
+sub oom_kills {
+  for my $path ('/sys/fs/cgroup/memory.events', '/sys/fs/cgroup/memory/memory.oom_control', '/proc/vmstat') {
+    open(my $fh, '<', $path) or next;
+    while (my $line = <$fh>) { return $1 if $line =~ /^oom_kill (\d+)/ }
+  }
+  return 0;
+}
+`;

@@ -1,0 +1,193 @@
+import type { AttachSpec } from "../../contract/attach.ts";
+import type { ContainerStatus, StartSpec } from "../../contract/host-protocol.ts";
+import { ApiError } from "../../contract/errors.ts";
+import { MAIN_PROCESS_ID } from "../../contract/ids.ts";
+import { OUTPUT_STREAMS } from "../../contract/process.ts";
+import { Attachment, type SandboxShare } from "../../process/attachment.ts";
+import type { StartOutcome } from "../backend.ts";
+import type { AgentAddress } from "./agent/files.ts";
+import { inObjectSocket } from "./in-object-socket.ts";
+import { NativeContainer, type Origin } from "./native-container.ts";
+import { portUnreachable, untilOver } from "./port-connection.ts";
+import type { CloudflareProcess } from "./process.ts";
+import { CloudflareProcesses } from "./processes.ts";
+import { CloudflareStore } from "./store.ts";
+
+/** What the backend needs of the object that it runs in. */
+export interface ObjectOfContainer {
+  container: Container;
+  storage: DurableObjectStorage;
+  /** Keeps the object awake until the work is done. */
+  keepAwake(work: Promise<unknown>): void;
+  /** The container has ended by itself. */
+  ended(): void;
+  /** A socket to the client that an attachment is for. */
+  socketOf(attachmentId: string): WebSocket;
+}
+
+/** The container beside its object, and all that goes on in it. One for the object's life, whatever is asked of it. */
+export class ContainerHost {
+  readonly container: NativeContainer;
+  readonly #object: ObjectOfContainer;
+  readonly #store: CloudflareStore;
+  readonly #processes: CloudflareProcesses;
+  /** What the clients attached here have under way together. */
+  readonly #share: SandboxShare = { unacknowledged: 0, waitingInput: 0 };
+  #operations = 0;
+  #lastActiveAt = Date.now();
+
+  constructor(object: ObjectOfContainer) {
+    this.#object = object;
+    this.#store = new CloudflareStore(object.storage);
+    this.container = new NativeContainer(object.container, this.#store);
+    this.#processes = new CloudflareProcesses(
+      {
+        store: this.#store,
+        agent: () => this.container.agent,
+        isRunning: () => this.container.isRunning,
+        endedBecause: () => {
+          const record = this.#store.container;
+          return record?.isStopped || record?.exit ? "sandbox_ended" : "host_lost";
+        },
+      },
+      (work) => object.keepAwake(work.finally(() => this.#looked())),
+      (main) => this.#mainEnded(main),
+    );
+  }
+
+  get processes(): CloudflareProcesses {
+    return this.#processes;
+  }
+
+  /** The way to the agent of the container that runs. */
+  get agent(): AgentAddress {
+    this.#requireRunning();
+    return this.container.agent;
+  }
+
+  async start(spec: StartSpec, snapshotId: string | undefined): Promise<StartOutcome> {
+    const origin = this.#originOf(spec.image, snapshotId);
+    if (!origin) return { kind: "failed", error: `This deployment has no image ${spec.image}.` };
+    const outcome = await this.container.start(spec, origin);
+    if (typeof outcome !== "string") return { kind: "failed", error: outcome.error };
+    if (spec.entrypoint && !this.#processes.has(MAIN_PROCESS_ID)) {
+      const failure = await this.#startMain(spec, spec.entrypoint);
+      if (failure !== undefined) {
+        await this.stop(spec.generation);
+        return { kind: "failed", error: `The entrypoint cannot be run: ${failure}` };
+      }
+    }
+    return { kind: outcome, publishedPorts: {} };
+  }
+
+  #originOf(image: string, snapshotId: string | undefined): Origin | undefined {
+    if (image.startsWith("im-")) return snapshotId === undefined ? undefined : { kind: "snapshot", snapshotId };
+    const { images } = this.#object.container;
+    return Object.hasOwn(images, image) ? { kind: "image", image: images[image]! } : undefined;
+  }
+
+  async #startMain(spec: StartSpec, command: string[]): Promise<string | undefined> {
+    const { failure } = await this.#processes.start({
+      process_id: MAIN_PROCESS_ID,
+      command,
+      env: {},
+      ...(spec.workdir !== undefined && { workdir: spec.workdir }),
+      ...(spec.pty && { pty: spec.pty }),
+    });
+    return failure;
+  }
+
+  async inspect(): Promise<ContainerStatus> {
+    const record = this.#store.container;
+    if (!record || record.isStopped) return { kind: "gone" };
+    const { generation, exit } = record;
+    if (exit) return { kind: "exited", generation, exit };
+    if (!this.container.isRunning) return { kind: "gone" };
+    await this.#processes.resume();
+    const busy = this.#operations > 0 || this.#processes.areBusy;
+    if (busy) this.#lastActiveAt = Date.now();
+    return { kind: "running", generation, busy, last_active_at: this.#lastActiveAt };
+  }
+
+  async stop(generation: number): Promise<void> {
+    await this.container.stop(generation);
+    this.#processes.end();
+  }
+
+  /** The processes, also of a container that has ended, for who reads what they did. */
+  async known(): Promise<CloudflareProcesses> {
+    if (!this.#store.container) throw new ApiError("sandbox_ended");
+    await this.#processes.resume();
+    return this.#processes;
+  }
+
+  async find(processId: string): Promise<CloudflareProcess> {
+    return (await this.known()).find(processId);
+  }
+
+  /** Runs what counts as activity, in a container that runs. */
+  async operate<T>(work: () => Promise<T>): Promise<T> {
+    return this.hold(async (done) => {
+      await this.#processes.resume();
+      const result = await work();
+      done();
+      return result;
+    });
+  }
+
+  /** The same, which goes on until `done` is called or the work fails. */
+  async hold<T>(work: (done: () => void) => Promise<T>): Promise<T> {
+    this.#requireRunning();
+    let isDone = false;
+    const done = () => {
+      if (isDone) return;
+      isDone = true;
+      this.#operations -= 1;
+      this.#lastActiveAt = Date.now();
+    };
+    this.#operations += 1;
+    try {
+      return await work(done);
+    } catch (error) {
+      done();
+      // What fails because the container has ended meanwhile is told so.
+      this.#requireRunning();
+      throw error;
+    }
+  }
+
+  attach(process: CloudflareProcess, spec: AttachSpec): void {
+    for (const stream of OUTPUT_STREAMS) process.logs[stream].requireKept(spec[`${stream}_offset`]);
+    const socket = inObjectSocket(this.#object.socketOf(spec.attachment_id));
+    new Attachment(socket, process, spec, this.#share).listen();
+  }
+
+  connect(port: number, request: Request): Promise<Response> {
+    return this.hold(async (done) => {
+      const inner = new URL(request.url);
+      inner.protocol = "http:";
+      try {
+        return untilOver(await this.container.fetch(port, new Request(inner, request)), done);
+      } catch (cause) {
+        throw portUnreachable(port, cause);
+      }
+    });
+  }
+
+  #requireRunning(): void {
+    if (!this.container.isRunning) throw new ApiError("sandbox_ended");
+  }
+
+  async #mainEnded(main: CloudflareProcess): Promise<void> {
+    const { exit } = main;
+    if (!exit || !this.container.isRunning) return;
+    await this.container.exited({ returncode: exit.returncode, oom: exit.reason === "oom", deadline: false });
+    this.#processes.end();
+  }
+
+  /** A process has ended. If the container has gone with it, the object is told. */
+  #looked(): void {
+    const record = this.#store.container;
+    if (record && !record.isStopped && !this.container.isRunning) this.#object.ended();
+  }
+}

@@ -1,0 +1,174 @@
+import type { ContainerExit, StartSpec } from "../../contract/host-protocol.ts";
+import { ApiError } from "../../contract/errors.ts";
+import { AgentConnection, type AgentSocket } from "./agent/connection.ts";
+import type { AgentAddress } from "./agent/files.ts";
+import { list } from "./agent/frames.ts";
+import { AGENT_PORT, AGENT_PROGRAM } from "./agent/program.ts";
+import { instanceTypeFor } from "./instance-types.ts";
+import type { CloudflareStore } from "./store.ts";
+
+/** How long a container may take until its agent answers: a cold image is fetched first. */
+const START_TIMEOUT_MS = 60_000;
+const DIAL_MS = 25;
+const MAX_DIAL_MS = 500;
+/** The platform ends a container by itself when nobody has asked anything of it for this long after its deadline. */
+const INACTIVITY_SLACK_MS = 60_000;
+
+/** Where a container's filesystem comes from. */
+export type Origin = { kind: "image"; image: string } | { kind: "snapshot"; snapshotId: string };
+
+/** The container beside the object: owns `ctx.container`, its agent's token, and what is known of its end. */
+export class NativeContainer {
+  readonly #container: Container;
+  readonly #store: CloudflareStore;
+
+  constructor(container: Container, store: CloudflareStore) {
+    this.#container = container;
+    this.#store = store;
+  }
+
+  /** True while the container of the last start runs, and is to. */
+  get isRunning(): boolean {
+    const record = this.#store.container;
+    return this.#container.running && record !== undefined && !record.exit && !record.isStopped;
+  }
+
+  get agent(): AgentAddress {
+    const token = this.#store.container?.token;
+    if (token === undefined) throw new ApiError("sandbox_ended");
+    return { token, dial: () => this.#dial(AGENT_PORT) };
+  }
+
+  /**
+   * Starts it and waits for its agent. `adopted` when the same generation runs already; a text says why it never will run.
+   * Throws `sandbox_ended` when a stop came before.
+   */
+  async start(spec: StartSpec, origin: Origin): Promise<"launched" | "adopted" | { error: string }> {
+    const before = this.#store.container;
+    if (before?.isStopped && before.generation >= spec.generation) throw new ApiError("sandbox_ended");
+    const isSame = before?.generation === spec.generation && !before.exit;
+    const isUnderWay = isSame && this.#container.running;
+    if (!isUnderWay) {
+      if (this.#container.running) await this.#container.destroy();
+      this.#store.saveContainer({ generation: spec.generation, token: newToken() });
+      this.#launch(spec, origin);
+    }
+    const error = await this.#untilReady(spec);
+    if (this.#store.container?.isStopped) throw new ApiError("sandbox_ended");
+    if (error !== undefined) return { error };
+    return isUnderWay ? "adopted" : "launched";
+  }
+
+  #launch(spec: StartSpec, origin: Origin): void {
+    const { token } = this.#store.container!;
+    const common = {
+      entrypoint: ["perl", "-e", AGENT_PROGRAM],
+      enableInternet: spec.block_network !== true,
+      env: { ...spec.env, SANDBAR_AGENT_TOKEN: token, SANDBAR_AGENT_PORT: String(AGENT_PORT) },
+      labels: { sandbox: spec.sandbox_id, environment: spec.environment },
+      instance: instanceTypeFor(spec),
+    };
+    this.#container.start(
+      origin.kind === "image"
+        ? { ...common, image: origin.image }
+        : { ...common, containerSnapshot: { id: origin.snapshotId } },
+    );
+  }
+
+  /** Waits until the agent answers. The answer is why it never will. Throws `backend_unavailable` when it takes too long. */
+  async #untilReady(spec: StartSpec): Promise<string | undefined> {
+    const giveUpAt = Date.now() + START_TIMEOUT_MS;
+    for (let pauseMs = DIAL_MS; ; pauseMs = Math.min(MAX_DIAL_MS, pauseMs * 1.5)) {
+      if (!this.#container.running || this.#store.container?.isStopped) return this.#causeOfDeath();
+      try {
+        await this.#greet(spec);
+        await this.#container.setInactivityTimeout(Math.max(1, spec.deadline_at - Date.now()) + INACTIVITY_SLACK_MS);
+        return undefined;
+      } catch (error) {
+        if (error instanceof ApiError && error.code !== "backend_unavailable") return this.#giveUp(error.message);
+        if (Date.now() >= giveUpAt) return this.#giveUp("The container's agent did not answer in time.");
+      }
+      await new Promise((resolve) => setTimeout(resolve, pauseMs));
+    }
+  }
+
+  async #greet(spec: StartSpec): Promise<void> {
+    const { dial, token } = this.agent;
+    const connection = await AgentConnection.open(dial, token, "B", list(spec.workdir ?? ""));
+    try {
+      await connection.answer("b");
+    } finally {
+      connection.close();
+    }
+  }
+
+  async #giveUp(why: string): Promise<string> {
+    try {
+      await this.#container.destroy();
+    } catch (error) {
+      console.error("A container that did not start could not be removed.", error);
+    }
+    return why;
+  }
+
+  /** Why the container does not run. Its monitor tells that of the last start, also when it has ended. */
+  async #causeOfDeath(): Promise<string> {
+    const cause = await this.#container.monitor().then(
+      () => "it ended at once",
+      (error: unknown) => (error instanceof Error ? error.message : String(error)),
+    );
+    return this.#giveUp(`The container did not start: ${cause}`.slice(0, 1000));
+  }
+
+  /** The entrypoint has ended: the container goes with it. */
+  async exited(exit: ContainerExit): Promise<void> {
+    const record = this.#store.container;
+    if (!record || record.isStopped) return;
+    this.#store.saveContainer({ ...record, exit });
+    await this.#container.destroy();
+  }
+
+  /** Ends it; done when nothing is left. A start of this generation that comes later does nothing. */
+  async stop(generation: number): Promise<void> {
+    const record = this.#store.container;
+    if (record && record.generation > generation) return;
+    this.#store.saveContainer({ token: "", ...record, generation, isStopped: true });
+    await this.#container.destroy();
+  }
+
+  /** A new connection to a port inside. */
+  #dial(port: number): AgentSocket {
+    return this.#container.getTcpPort(port).connect(`127.0.0.1:${port}`);
+  }
+
+  /** Whether the port accepts a connection. Seen from inside: from here every connection seems to open. */
+  async probe(port: number): Promise<boolean> {
+    const { dial, token } = this.agent;
+    const connection = await AgentConnection.open(dial, token, "T", list(String(port)));
+    try {
+      const { payload } = await connection.answer("t");
+      return payload[0] === OPEN;
+    } finally {
+      connection.close();
+    }
+  }
+
+  fetch(port: number, request: Request): Promise<Response> {
+    return this.#container.getTcpPort(port).fetch(request);
+  }
+
+  async snapshot(name: string): Promise<{ size: number; snapshotId: string }> {
+    const { id, size } = await this.#container.snapshotContainer({ name });
+    return { size, snapshotId: id };
+  }
+}
+
+const TOKEN_BYTES = 32;
+/** `1`, as the agent says that a port is open. */
+const OPEN = 0x31;
+
+function newToken(): string {
+  return [...crypto.getRandomValues(new Uint8Array(TOKEN_BYTES))]
+    .map((byte) => byte.toString(16).padStart(2, "0"))
+    .join("");
+}
