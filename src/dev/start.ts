@@ -16,10 +16,14 @@ import { SupervisedProcess } from "./supervisor.ts";
  *   DEV_KEY          the API key, 16 characters or more; else one is made and kept
  *   SANDBAR_STATE    directory of everything that outlives a run (.sandbar/<PORT>)
  *   SANDBAR_RUNTIME  auto, docker or embedded
+ *   SANDBAR_CONTAINERS  1 runs Cloudflare Containers on this machine's Docker, too: `"backend": "cloudflare"` at create
+ *   SANDBAR_BACKEND  where a sandbox runs that asks for no backend: docker (as wrangler.toml has it) or cloudflare
  */
 const REPOSITORY = resolve(import.meta.dirname, "../..");
 const WRANGLER = join(REPOSITORY, "node_modules/wrangler/bin/wrangler.js");
 const READY_TIMEOUT_MS = 120_000;
+/** The first start with containers builds their image. */
+const READY_WITH_CONTAINERS_MS = 900_000;
 
 async function main(): Promise<void> {
   const port = await choosePort(process.env["PORT"]);
@@ -55,6 +59,8 @@ async function main(): Promise<void> {
   console.log(welcome(port, state.devKey, runtime, hostLine));
 }
 
+const hasContainers = () => process.env["SANDBAR_CONTAINERS"] === "1";
+
 let hostLine = "";
 let isReady = false;
 
@@ -69,6 +75,9 @@ function workerService(directory: string, port: number, state: DevState) {
   const args = ["dev", "--ip", "127.0.0.1", "--port", String(port), "--inspector-port", "0"];
   args.push("--persist-to", join(directory, "worker"), "--env-file", envFile);
   args.push("--log-level", "warn", "--show-interactive-dev-session=false");
+  if (hasContainers()) args.push("--enable-containers");
+  const backend = process.env["SANDBAR_BACKEND"];
+  if (backend !== undefined) args.push("--var", `DEFAULT_BACKEND:${backend}`);
   return {
     name: "The Worker",
     command: process.execPath,
@@ -136,7 +145,8 @@ function migrate(directory: string): void {
 
 /** Waits until the API answers and the host has joined; returns the host's runtime. */
 async function untilReady(url: string, key: string): Promise<string> {
-  const giveUpAt = Date.now() + READY_TIMEOUT_MS;
+  const timeoutMs = hasContainers() ? READY_WITH_CONTAINERS_MS : READY_TIMEOUT_MS;
+  const giveUpAt = Date.now() + timeoutMs;
   while (Date.now() < giveUpAt) {
     const runtime = await fetch(`${url}/v1/hosts`, {
       headers: { authorization: `Bearer ${key}` },
@@ -148,7 +158,7 @@ async function untilReady(url: string, key: string): Promise<string> {
     if (runtime) return runtime;
     await new Promise((wake) => setTimeout(wake, 100));
   }
-  throw new Error("Sandbar did not become ready within two minutes.");
+  throw new Error(`Sandbar did not become ready within ${timeoutMs / 60_000} minutes.`);
 }
 
 function choosePort(wanted: string | undefined): Promise<number> {
@@ -174,7 +184,9 @@ function welcome(port: number, key: string, runtime: string, host: string): stri
     API      ${url}/v1
     Docs     ${url}/docs
     Key      ${key}
-    Runtime  ${runtime}${host.includes(": ") ? `  (${host.slice(host.lastIndexOf(": ") + 2)})` : ""}
+    Runtime  ${runtime}${host.includes(": ") ? `  (${host.slice(host.lastIndexOf(": ") + 2)})` : ""}${
+      hasContainers() ? '\n    Also     Cloudflare Containers on this machine: "backend": "cloudflare" at create' : ""
+    }
 
   Try it:
 

@@ -83,6 +83,14 @@ export class RemoteBackend implements Backend {
     throw new Error("a test connects through the whole product");
   }
 
+  /** Ends the life of the object, and with it all that is only in its memory. */
+  async endLife(): Promise<void> {
+    await this.call({ method: "abort", args: [] }).catch(() => undefined);
+  }
+  life(): Promise<string> {
+    return this.json({ method: "life", args: [] });
+  }
+
   async json<T>(call: object, body?: ReadableStream<Uint8Array>): Promise<T> {
     return (await (await this.call(call, body)).json()) as T;
   }

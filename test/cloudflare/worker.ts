@@ -20,6 +20,10 @@ interface BackendCall {
 
 /** The platform itself, for what is measured beside the backend, and for what only a test does. */
 const PLATFORM = {
+  /** Names this life of the object. */
+  async life(object: ContainerObject) {
+    return object.life;
+  },
   /** Ends this life of the object. */
   async abort(object: ContainerObject) {
     object.ctx.abort("the test ends this life of the object");
@@ -44,6 +48,7 @@ const PLATFORM = {
 /** An object with a container beside it, and nothing but the backend in it. */
 export class ContainerObject extends DurableObject<TestEnv> {
   declare readonly ctx: DurableObjectState;
+  readonly life = crypto.randomUUID();
   readonly #host: ContainerHost;
 
   constructor(ctx: DurableObjectState, env: TestEnv) {

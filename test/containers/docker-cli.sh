@@ -31,7 +31,7 @@ pull)
   for argument in "$@"; do
     case "$argument" in
     pull | -* | linux/*) ;;
-    *) "$docker" image inspect "$argument" >/dev/null 2>&1 && exit 0 ;;
+    *) if "$docker" image inspect "$argument" >/dev/null 2>&1; then exit 0; fi ;;
     esac
   done
   ;;
@@ -42,7 +42,7 @@ ps)
     case "$argument" in
     ancestor=*)
       "$docker" ps --all --no-trunc --format '{{.ID}} {{.Image}}' | while read -r id image; do
-        [ "$image" = "${argument#ancestor=}" ] && echo "$id"
+        if [ "$image" = "${argument#ancestor=}" ]; then echo "$id"; fi
       done
       exit 0
       ;;

@@ -58,7 +58,14 @@ function hashOf(directory: string): string {
  * sidecars. `worker` is the name in its configuration. Nothing else on the engine has such names.
  */
 export async function removeLeftContainers(worker: string, className: string): Promise<number> {
-  const names = await docker(["ps", "-a", "--format", "{{.Names}}", "--filter", `name=^workerd-${worker}-${className}-`]);
+  const names = await docker([
+    "ps",
+    "-a",
+    "--format",
+    "{{.Names}}",
+    "--filter",
+    `name=^workerd-${worker}-${className}-`,
+  ]);
   const left = names.split("\n").filter((name) => name !== "");
   if (left.length > 0) await docker(["rm", "--force", "--volumes", ...left]);
   return left.length;

@@ -3,12 +3,12 @@ import Docker from "dockerode";
 import { afterEach, describe, expect, it } from "vitest";
 import { DEV_KEY, Instance, sleep } from "./instance.ts";
 import { pidsOf, processesNaming, runningContainers } from "./leftovers.ts";
-import { RUNTIMES } from "./runtimes.ts";
+import { HOST_RUNTIMES } from "./runtimes.ts";
 
 /** How long states may stay untrue after a restart. */
 const TRUE_AGAIN_MS = 15_000;
 
-describe.each(RUNTIMES)("crashes on the %s runtime", (runtime) => {
+describe.each(HOST_RUNTIMES)("crashes on the %s runtime", (runtime) => {
   let instance: Instance;
   afterEach(() => instance?.remove());
 

@@ -3,11 +3,13 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
+import { prepareContainers, removeLeftContainers } from "../containers/prepare.ts";
 
 const START = resolve(import.meta.dirname, "../../src/dev/start.ts");
 export const DEV_KEY = "my-own-dev-key-123";
 
-export type RuntimeName = "docker" | "embedded";
+/** The runtimes of a host, and containers beside their objects. */
+export type RuntimeName = "docker" | "embedded" | "cloudflare";
 
 /** A whole Sandbar, started as `npm start` does, on a port and a state directory of its own. */
 export class Instance {
@@ -51,7 +53,7 @@ export class Instance {
         PORT: String(this.port),
         DEV_KEY,
         SANDBAR_STATE: this.stateDirectory,
-        SANDBAR_RUNTIME: this.runtime,
+        ...(await environmentOf(this.runtime)),
       },
       stdio: ["ignore", "pipe", "pipe"],
     });
@@ -64,7 +66,7 @@ export class Instance {
       child.stdout.on("data", read);
       child.stderr.on("data", read);
       child.once("exit", (code) => fail(new Error(`npm start ended with ${code}:\n${this.#output}`)));
-      setTimeout(() => fail(new Error(`npm start was not ready in time:\n${this.#output}`)), 60_000).unref();
+      setTimeout(() => fail(new Error(`npm start was not ready in time:\n${this.#output}`)), 600_000).unref();
     });
     return Date.now() - startedAt;
   }
@@ -90,6 +92,8 @@ export class Instance {
   /** Ends it and removes what it kept. */
   async remove(): Promise<void> {
     await this.interrupt();
+    // The local platform leaves containers behind when it is ended so; the real one does not.
+    if (this.runtime === "cloudflare") await removeLeftContainers("sandbar", "Sandbox");
     rmSync(this.stateDirectory, { recursive: true, force: true });
   }
 
@@ -133,6 +137,13 @@ export class Instance {
   }
 }
 
+async function environmentOf(runtime: RuntimeName): Promise<Record<string, string>> {
+  if (runtime !== "cloudflare") return { SANDBAR_RUNTIME: runtime };
+  const containers = await prepareContainers();
+  if ("skipReason" in containers) throw new Error(containers.skipReason);
+  return { ...containers.env, SANDBAR_RUNTIME: "embedded", SANDBAR_CONTAINERS: "1", SANDBAR_BACKEND: "cloudflare" };
+}
+
 export interface SandboxView {
   sandbox_id: string;
   state: string;
@@ -154,12 +165,14 @@ export interface ProcessView {
 
 export const sleep = (ms: number) => new Promise<void>((wake) => setTimeout(wake, ms));
 
+/** Below those that the system and the engine hand out by themselves: nobody else takes it meanwhile. */
+const [FIRST_PORT, LAST_PORT] = [20_000, 32_000];
+
 export function freePort(): Promise<number> {
+  const port = FIRST_PORT + Math.floor(Math.random() * (LAST_PORT - FIRST_PORT));
   return new Promise((done) => {
     const server = createServer();
-    server.listen(0, "127.0.0.1", () => {
-      const { port } = server.address() as { port: number };
-      server.close(() => done(port));
-    });
+    server.once("error", () => done(freePort()));
+    server.listen(port, "127.0.0.1", () => server.close(() => done(port)));
   });
 }

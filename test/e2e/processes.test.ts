@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Attached } from "./attached.ts";
 import { allEvents, eventsOf, outputOf } from "./event-stream.ts";
 import { Instance, sleep, type ProcessView } from "./instance.ts";
+import { limitNewestContainer } from "./local-containers.ts";
 import { RUNTIMES } from "./runtimes.ts";
 
 /** Every row of the table of processes, over HTTP and WebSocket, on real containers. */
@@ -244,6 +245,8 @@ describe.each(RUNTIMES)("processes on the %s runtime", (runtime) => {
     const created = await instance.fetch("/sandboxes", { method: "POST", body: JSON.stringify({ memory: 64 }) });
     if (created.status === 422) test.skip("this machine cannot limit memory");
     const { sandbox_id: small } = (await created.json()) as { sandbox_id: string };
+    // The local platform sets no limits; the real one has a machine of the size for each.
+    if (runtime === "cloudflare") await limitNewestContainer(instance, small, 64 * 1_048_576);
     const hungry = await instance.exec(small, ["perl", "-e", "$x = 'a' x 300_000_000; sleep 5"]);
     expect(hungry).toMatchObject({ returncode: 137, finish_reason: "oom" });
     const events = await allEvents(await instance.fetch(`/sandboxes/${small}/processes/${hungry.process_id}/events`));

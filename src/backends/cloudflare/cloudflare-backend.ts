@@ -86,7 +86,8 @@ export class CloudflareBackend implements Backend {
 
   async resize(processId: string, size: TerminalSize): Promise<void> {
     await this.#host.operate(async () => {
-      const { resize } = await this.#host.find(processId);
+      const { resize, exit } = await this.#host.find(processId);
+      if (exit) throw new ApiError("process_ended", { detail: `The process ${processId} has ended.` });
       if (!resize) throw new ApiError("not_a_terminal");
       await resize(size);
     });

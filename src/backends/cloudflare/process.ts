@@ -1,6 +1,7 @@
 import type { ExecSpec, ProcessStatus } from "../../contract/host-protocol.ts";
 import {
   KILLED_RETURNCODE,
+  OUTPUT_STREAMS,
   signalOfReturncode,
   SIGNALS,
   type OutputStream,
@@ -183,6 +184,9 @@ export class CloudflareProcess implements ObservedProcess {
       ended: this.#ended.promise,
       note: () => undefined,
     });
+    // What is stored may be more than the agent was ever told.
+    for (const stream of OUTPUT_STREAMS) this.#unacknowledged.add(stream);
+    this.#acknowledge();
     return { failure: failure === "" ? undefined : failure.slice(0, 500) };
   }
 

@@ -39,7 +39,7 @@ export class AgentConnection {
       return connection;
     } catch (cause) {
       connection.close();
-      throw unreachable(cause);
+      throw cause instanceof ApiError ? cause : unreachable(cause);
     }
   }
 
@@ -54,15 +54,20 @@ export class AgentConnection {
     }
   }
 
-  /** The next frame, which must be one of these types. Throws what the agent refuses with. */
-  async answer(...types: string[]): Promise<Frame> {
-    const answer = await withTimeLimit(this.next()).catch((cause: unknown) => {
+  /** The next frame, which must be of this type. Throws what the agent refuses with. */
+  async answer(type: string): Promise<Frame> {
+    return withTimeLimit(this.answerAtLast(type)).catch((error: unknown) => {
       this.close();
-      throw unreachable(cause);
+      throw error;
     });
+  }
+
+  /** The same, however long it takes. */
+  async answerAtLast(type: string): Promise<Frame> {
+    const answer = await this.next();
     if (!answer) throw unreachable();
     if (answer.type === "f") throw refusalOf(answer.payload);
-    if (!types.includes(answer.type)) throw nonsense();
+    if (answer.type !== type) throw nonsense();
     return answer;
   }
 
@@ -79,9 +84,13 @@ export class AgentConnection {
   close(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    void this.#frames.close();
-    this.#writer.abort().catch(() => undefined);
-    void this.#socket.close().catch(() => undefined);
+    // Its end is what tells the agent: a connection that is only dropped stays open there.
+    void this.#writer
+      .close()
+      .catch(() => undefined)
+      .then(() => this.#frames.close())
+      .then(() => this.#socket.close())
+      .catch(() => undefined);
   }
 }
 
@@ -104,10 +113,11 @@ export function unreachable(cause?: unknown): ApiError {
   });
 }
 
-async function withTimeLimit<T>(work: Promise<T>): Promise<T> {
+/** What the agent does at once. Throws `backend_unavailable` when it takes too long all the same. */
+export async function withTimeLimit<T>(work: Promise<T>): Promise<T> {
   let timer: ReturnType<typeof setTimeout> | undefined;
   const over = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error("the agent takes too long")), ANSWER_MS);
+    timer = setTimeout(() => reject(unreachable(new Error("the agent takes too long"))), ANSWER_MS);
   });
   try {
     return await Promise.race([work, over]);

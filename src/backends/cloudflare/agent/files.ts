@@ -1,7 +1,7 @@
 import type { ByteRange, FileContent, WriteOptions } from "../../backend.ts";
 import { EndMarkerCheck } from "../../../contract/end-marker.ts";
 import { ApiError } from "../../../contract/errors.ts";
-import { AgentConnection, type Dial, unreachable } from "./connection.ts";
+import { AgentConnection, type Dial, unreachable, withTimeLimit } from "./connection.ts";
 import { CHUNK_BYTES, frame, list, nonsense, numberAt } from "./frames.ts";
 
 /** A way to the agent of one container. */
@@ -46,9 +46,8 @@ export async function writeFile(
   try {
     await connection.answer("k");
     const check = endMarker === undefined ? undefined : new EndMarkerCheck(endMarker);
-    // An agent that speaks early has failed: the rest of the body is not waited for.
-    const answer = connection.answer("z");
-    answer.catch(() => undefined);
+    // An agent that speaks early has failed: the rest of the body is not waited for. How long all of it takes is the body's.
+    const answer = connection.answerAtLast("z");
     const failed = answer.then(() => Promise.reject(nonsense()));
     failed.catch(() => undefined);
     const received = await Promise.race([pour(body, connection, check), failed]);
@@ -57,7 +56,7 @@ export async function writeFile(
       throw new ApiError("invalid_request", { detail: `The body has ${received} bytes, not ${size}.` });
     }
     await connection.send(frame("z"));
-    await answer;
+    await withTimeLimit(answer);
   } finally {
     connection.close();
   }
