@@ -1,13 +1,13 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Attached } from "./attached.ts";
 import { Instance, sleep } from "./instance.ts";
-import { HOST_RUNTIMES } from "./runtimes.ts";
+import { RUNTIMES } from "./runtimes.ts";
 
 const SANDBOXES = 4;
 const PROCESSES = 50;
 const LINES = 60;
 
-describe.each(HOST_RUNTIMES)("many at once on the %s runtime", (runtime) => {
+describe.each(RUNTIMES)("many at once on the %s runtime", (runtime) => {
   let instance: Instance;
   beforeAll(async () => {
     instance = await Instance.start(runtime);

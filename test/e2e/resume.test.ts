@@ -3,13 +3,13 @@ import { afterEach, describe, expect, it } from "vitest";
 import { Attached } from "./attached.ts";
 import { Instance, sleep } from "./instance.ts";
 import { pidsOf } from "./leftovers.ts";
-import { HOST_RUNTIMES } from "./runtimes.ts";
+import { RUNTIMES } from "./runtimes.ts";
 
 const MIB = 1_048_576;
 const SIZE = 100 * MIB;
 const CUTS = 50;
 
-describe.each(HOST_RUNTIMES)("clients that come back, on the %s runtime", (runtime) => {
+describe.each(RUNTIMES)("clients that come back, on the %s runtime", (runtime) => {
   let instance: Instance;
   afterEach(() => instance?.remove());
 

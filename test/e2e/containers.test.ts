@@ -1,0 +1,188 @@
+import Docker from "dockerode";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { Instance } from "./instance.ts";
+import { pidsOf } from "./leftovers.ts";
+import { localContainers } from "./local-containers.ts";
+import { RUNTIMES } from "./runtimes.ts";
+
+/** How long states may stay untrue. */
+const TRUE_AGAIN_MS = 15_000;
+
+interface Problem {
+  code: string;
+  errors?: { path: string; message: string }[];
+}
+
+describe.skipIf(!RUNTIMES.includes("cloudflare"))("sandboxes on Cloudflare Containers", () => {
+  let instance: Instance;
+  beforeAll(async () => {
+    instance = await Instance.start("cloudflare");
+  });
+  afterAll(() => instance?.remove());
+
+  const tryCreate = async (create: object) => {
+    const response = await instance.fetch("/sandboxes", { method: "POST", body: JSON.stringify(create) });
+    const problem = (await response.json()) as Problem;
+    return [response.status, problem.code, problem.errors?.map(({ path }) => path)];
+  };
+
+  it("start from the image of the deployment, which has python, node, git and perl", async () => {
+    const id = await instance.create();
+    expect(await instance.sandbox(id)).toMatchObject({ image: "base", backend: "cloudflare" });
+    const script = "python3 -c 'print(6 * 7)'; node -e 'console.log(6 * 7)'; git --version; perl -e 'print 6 * 7'";
+    const { stdout } = await instance.exec(id, ["sh", "-c", script]);
+    expect(stdout).toMatch(/^42\n42\ngit version .*\n42$/);
+    await instance.call("DELETE", `/sandboxes/${id}`);
+  });
+
+  it("list the images of the deployment", async () => {
+    expect(await instance.call("GET", "/images?kind=deployed")).toEqual({
+      data: [{ kind: "deployed", backend: "cloudflare", name: "base" }],
+    });
+    expect((await instance.fetch("/images?kind=other")).status).toBe(400);
+  });
+
+  it.each([
+    ["gpu", { gpu: "T4" }],
+    ["unencrypted_ports", { unencrypted_ports: [8000] }],
+    ["cpu", { cpu: 4.5 }],
+    ["memory", { memory: 12_289 }],
+    ["image", { image: "python:3.12-slim" }],
+    ["region", { region: "moon" }],
+    ["encrypted_ports", { encrypted_ports: [39_717] }],
+  ])("refuse %s that cannot be had, naming the field", async (path, create) => {
+    expect(await tryCreate(create)).toEqual([422, "unsupported_by_backend", [path]]);
+  });
+
+  it("take sizes and regions that there are, and tell them again", async () => {
+    const create = { cpu: 4, memory: 12_288, region: "weur", block_network: true };
+    const id = await instance.create(create);
+    expect(await instance.sandbox(id)).toMatchObject(create);
+    await instance.until(id, ["ready"]);
+    await instance.call("DELETE", `/sandboxes/${id}`);
+  });
+
+  it("are cut off from every network when asked, and answer on their ports all the same", async () => {
+    const [open, blocked] = await Promise.all([
+      instance.create({ encrypted_ports: [8000] }),
+      instance.create({ encrypted_ports: [8000], block_network: true }),
+    ]);
+    // Another container on the same bridge is what there is to be reached here.
+    const [address] = (await instance.exec(open, ["sh", "-c", "hostname -I"])).stdout.split(" ");
+    await instance.exec(open, ["python3", "-m", "http.server", "8000"], {}, 0);
+    const reach = `import socket; socket.create_connection(("${address}", 8000), 3); print("reached")`;
+    const third = await instance.create();
+    await expect
+      .poll(async () => (await instance.exec(third, ["python3", "-c", reach])).stdout, { timeout: 10_000 })
+      .toBe("reached\n");
+    expect(await instance.exec(blocked, ["python3", "-c", reach])).toMatchObject({ returncode: 1, stdout: "" });
+    await instance.exec(blocked, ["python3", "-m", "http.server", "8000", "--directory", "/etc"], {}, 0);
+    const url = `${instance.url}/debian_version`;
+    const host = `8000-${blocked}.localhost`;
+    await expect.poll(() => statusOf(url, host), { timeout: 10_000 }).toBe(200);
+    for (const id of [open, blocked, third]) await instance.call("DELETE", `/sandboxes/${id}`);
+  });
+
+  it("keep a snapshot to their own backend, which is chosen by it", async () => {
+    const id = await instance.create();
+    await instance.exec(id, ["sh", "-c", "echo kept > /root/kept"]);
+    const image = await instance.call<{ image_id: string }>("POST", `/sandboxes/${id}/snapshot`, { name: "mine" });
+    expect(image).toMatchObject({ kind: "snapshot", backend: "cloudflare", name: "mine", sandbox_id: id });
+    expect(await tryCreate({ image: image.image_id, backend: "docker" })).toEqual([409, "image_elsewhere", undefined]);
+    const copy = await instance.create({ image: image.image_id });
+    expect(await instance.exec(copy, ["cat", "/root/kept"])).toMatchObject({ stdout: "kept\n" });
+    // Started by the agent that the first one was started by: nothing of it is in the snapshot.
+    expect(await instance.exec(copy, ["sh", "-c", "ls -A /tmp /run"])).toMatchObject({ returncode: 0 });
+    const again = await instance.call<{ image_id: string }>("POST", `/sandboxes/${copy}/snapshot`);
+    const grandchild = await instance.create({ image: again.image_id, backend: "cloudflare" });
+    expect(await instance.exec(grandchild, ["cat", "/root/kept"])).toMatchObject({ stdout: "kept\n" });
+    for (const one of [id, copy, grandchild]) await instance.call("DELETE", `/sandboxes/${one}`);
+  });
+
+  it("run beside those of a host, one deployment for both", async () => {
+    const hosted = await instance.create({ backend: "docker" });
+    expect(await instance.sandbox(hosted)).toMatchObject({ backend: "docker", image: "host" });
+    expect(await instance.exec(hosted, ["echo", "hosted"])).toMatchObject({ stdout: "hosted\n" });
+    expect(await tryCreate({ backend: "docker", block_network: true })).toEqual([
+      422,
+      "unsupported_by_backend",
+      ["block_network"],
+    ]);
+    expect(await tryCreate({ backend: "docker", region: "weur" })).toEqual([422, "unsupported_by_backend", ["region"]]);
+    await instance.call("DELETE", `/sandboxes/${hosted}`);
+  });
+
+  it("make the workdir, probe a port and a command, and wait for them", async () => {
+    const server = ["sh", "-c", "sleep 1; exec python3 -m http.server 8000"];
+    const id = await instance.create({
+      entrypoint: server,
+      workdir: "/made/for/it",
+      readiness_probe: { tcp: { port: 8000 } },
+    });
+    const ready = await instance.until(id, ["ready"]);
+    const { started_at, ready_at } = ready as unknown as Record<string, string>;
+    expect(Date.parse(ready_at!) - Date.parse(started_at!)).toBeGreaterThan(800);
+    expect(await instance.exec(id, ["pwd"])).toMatchObject({ stdout: "/made/for/it\n" });
+    const probed = await instance.create({ readiness_probe: { exec: { command: ["test", "-e", "/tmp/go"] } } });
+    await instance.exec(probed, ["true"]);
+    expect(await instance.sandbox(probed)).toMatchObject({ state: "started" });
+    await instance.exec(probed, ["touch", "/tmp/go"]);
+    await instance.until(probed, ["ready"]);
+    for (const one of [id, probed]) await instance.call("DELETE", `/sandboxes/${one}`);
+  });
+
+  it("end with their container, within 15 s, and leave none", async () => {
+    const id = await instance.create({ timeout: 600 });
+    const running = await instance.exec(id, ["sleep", "600"], {}, 0);
+    const [container] = await localContainers();
+    await new Docker().getContainer(container!.Id).remove({ force: true });
+    const ended = await instance.until(id, ["terminated"], TRUE_AGAIN_MS);
+    expect(ended).toMatchObject({ finish_reason: "host_lost" });
+    expect(await instance.call("GET", `/sandboxes/${id}/processes/${running.process_id}`)).toMatchObject({
+      returncode: 137,
+      finish_reason: "host_lost",
+    });
+  });
+
+  it("are gone at once when they are terminated, also during the start", async () => {
+    const before = (await localContainers()).length;
+    const ids = await Promise.all(Array.from({ length: 3 }, () => instance.create()));
+    for (const id of ids) await instance.call("DELETE", `/sandboxes/${id}`);
+    for (const id of ids) expect(await instance.sandbox(id)).toMatchObject({ finish_reason: "terminated" });
+    await expect.poll(async () => (await localContainers()).length, { timeout: TRUE_AGAIN_MS }).toBe(before);
+  });
+
+  it("lose nothing when the Worker is killed", async () => {
+    const id = await instance.create({ timeout: 600, entrypoint: ["sleep", "600"] });
+    const counted = "i=0; while [ $i -lt 60 ]; do echo $i; i=$((i + 1)); sleep 0.1; done";
+    const { process_id } = await instance.exec(id, ["sh", "-c", counted], {}, 0);
+    for (const pid of pidsOf(`workerd.*${instance.stateDirectory}`)) process.kill(pid, "SIGKILL");
+    await expect
+      .poll(
+        () =>
+          fetch(`${instance.url}/health`).then(
+            ({ ok }) => ok,
+            () => false,
+          ),
+        { timeout: 30_000 },
+      )
+      .toBe(true);
+    const wait = `/sandboxes/${id}/processes/${process_id}?wait=20`;
+    expect(await instance.call("GET", wait)).toMatchObject({ returncode: 0, finish_reason: "exited" });
+    const output = await instance.fetch(`/sandboxes/${id}/processes/${process_id}/stdout`);
+    expect(await output.text()).toBe(Array.from({ length: 60 }, (_, index) => `${index}\n`).join(""));
+    expect(await instance.call("GET", `/sandboxes/${id}/processes/main`)).toMatchObject({ returncode: null });
+    await instance.call("DELETE", `/sandboxes/${id}`);
+  });
+});
+
+/** Browsers and curl resolve names below localhost by themselves, Node does not. */
+async function statusOf(url: string, host: string): Promise<number | undefined> {
+  const { get } = await import("node:http");
+  return new Promise((done) => {
+    get(url, { headers: { host } }, (response) => {
+      response.resume();
+      done(response.statusCode);
+    }).on("error", () => done(undefined));
+  });
+}
