@@ -24,8 +24,8 @@ export function isMet(row: Row): boolean | undefined {
   return "atMost" in row.target ? ratio <= row.target.atMost : ratio >= row.target.atLeast;
 }
 
-/** The results as a table of Markdown. */
-export function table(rows: Row[]): string {
+/** The results as a table of Markdown, beside what `other` names. */
+export function table(rows: Row[], other: string): string {
   const lines = rows.map((row) => {
     const ratio = ratioOf(row);
     const target = row.target && ("atMost" in row.target ? `≤ ${row.target.atMost}` : `≥ ${row.target.atLeast}`);
@@ -33,14 +33,22 @@ export function table(rows: Row[]): string {
     const verdict = isMet(row) === false ? " (missed)" : "";
     return `| ${row.what} | ${digits(row.ours)} ${row.unit} | ${engine} | ${ratio === undefined ? "" : digits(ratio)} | ${target ?? ""}${verdict} |`;
   });
-  return ["| | Sandbar | `docker exec` | ratio | target |", "|---|---|---|---|---|", ...lines].join("\n");
+  return [`| | Sandbar | \`${other}\` | ratio | target |`, "|---|---|---|---|---|", ...lines].join("\n");
 }
 
-export function writeJson(path: string, runtime: string, rows: Row[]): void {
+export function writeJson(path: string, runtime: string, rows: Row[], containers: Row[]): void {
   mkdirSync(dirname(path), { recursive: true });
   const machine = { cpus: cpus().length, model: cpus()[0]?.model, memory_bytes: totalmem(), node: process.version };
-  const results = rows.map((row) => ({ ...row, ratio: ratioOf(row), met: isMet(row) }));
-  writeFileSync(path, `${JSON.stringify({ at: new Date().toISOString(), runtime, machine, results }, null, 2)}\n`);
+  const judged = (all: Row[]) => all.map((row) => ({ ...row, ratio: ratioOf(row), met: isMet(row) }));
+  const results = { results: judged(rows), containers: judged(containers) };
+  writeFileSync(path, `${JSON.stringify({ at: new Date().toISOString(), runtime, machine, ...results }, null, 2)}\n`);
+}
+
+/** Milliseconds that it takes. */
+export async function timed(run: () => Promise<unknown>): Promise<number> {
+  const begin = performance.now();
+  await run();
+  return performance.now() - begin;
 }
 
 export function percentile(times: number[], share: number): number {
