@@ -38,6 +38,6 @@ async function fire(timer: Timer, parts: Parts, waitUntil: (work: Promise<unknow
     case "sockets":
       return parts.socketEvents.sweep();
     case "container":
-      return parts.containerWatch.look();
+      return parts.containerWatch.fire();
   }
 }

@@ -57,7 +57,10 @@ export class Parts {
         this.containerWatch.arm();
         ctx.waitUntil(this.probe.run());
       },
-      ended: () => ctx.waitUntil(this.socketEvents.sandboxEnded(this.cleanup.run())),
+      ended: () => {
+        this.containerWatch.ended();
+        ctx.waitUntil(this.socketEvents.sandboxEnded(this.cleanup.run()));
+      },
     };
     this.lifecycle = new Lifecycle(this.store, this.timers, effects, isAttached, now);
     let backends: OpenBackend | undefined;
@@ -76,7 +79,7 @@ export class Parts {
       now,
     );
     this.watch = new Watch(this.lifecycle, this.timers, open, isAttached, now);
-    this.containerWatch = new ContainerWatch(this.lifecycle, this.timers, this.watch, now);
+    this.containerWatch = new ContainerWatch(this.lifecycle, this.timers, this.watch, open, now);
     this.probe = new Probe(this.lifecycle, this.timers, open, now);
     this.operations = new Operations(this.lifecycle, this.host, this.watch);
     const atEnd = new ProcessesAtEnd(this.store, this.lifecycle, this.host);
@@ -98,7 +101,7 @@ export class Parts {
     );
     this.#resumeIdleTime();
     // What ran in the container beside the object goes on without it: it is taken up again.
-    if (this.containerWatch.isDue) ctx.waitUntil(this.containerWatch.look());
+    if (this.containerWatch.isDue) ctx.waitUntil(this.containerWatch.check());
   }
 
   /** Sockets that went down with the object they were attached to have told nobody: their sandbox may idle again. */

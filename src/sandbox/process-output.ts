@@ -10,8 +10,8 @@ import { hasEnded, type ProcessRecord } from "./process-record.ts";
 import type { Processes } from "./processes.ts";
 import type { OutputRequest } from "./rpc.ts";
 
-/** A host keeps the output of an ended sandbox at least for so long; after it, nothing is to be hoped for. */
-const KEPT_AFTER_END_MS = 3_600_000;
+/** The output of an ended sandbox is kept at least for so long; after it, nothing is to be hoped for. */
+export const KEPT_AFTER_END_MS = 3_600_000;
 
 /** Errors of a host that does not have a process, or is not there. */
 export const HOST_FAILURES: readonly ErrorCode[] = ["process_not_found", "sandbox_ended", "backend_unavailable"];

@@ -54,7 +54,7 @@ export class Sandbox<Env extends SandboxEnv = SandboxEnv> extends DurableObject<
       container: this.ctx.container,
       storage: this.ctx.storage,
       keepAwake: (work) => this.ctx.waitUntil(work),
-      ended: () => this.ctx.waitUntil(this.#parts.containerWatch.look()),
+      ended: () => this.ctx.waitUntil(this.#parts.containerWatch.check()),
       socketOf: (attachmentId) => this.#parts.attachments.socketInside(attachmentId),
     });
   }

@@ -76,6 +76,9 @@ export class RemoteBackend implements Backend {
     snapshotIds.set(imageId, result.snapshotId!);
     return result;
   }
+  forget(): Promise<void> {
+    return this.json({ method: "forget", args: [] });
+  }
   probePort(port: number): Promise<boolean> {
     return this.json({ method: "probePort", args: [port] });
   }

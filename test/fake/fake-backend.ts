@@ -157,6 +157,8 @@ export class FakeBackend implements Backend {
     return { size: [...files.values()].reduce((sum, file) => sum + file.bytes.length, 0) };
   }
 
+  async forget(): Promise<void> {}
+
   async probePort(port: number): Promise<boolean> {
     return this.#listens(port);
   }

@@ -110,6 +110,10 @@ export class CloudflareBackend implements Backend {
     return this.#host.operate(() => this.#host.container.snapshot(imageId));
   }
 
+  async forget(): Promise<void> {
+    this.#host.processes.discardOutput();
+  }
+
   probePort(port: number): Promise<boolean> {
     return this.#host.operate(() => this.#host.container.probe(port));
   }

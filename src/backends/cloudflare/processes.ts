@@ -96,6 +96,11 @@ export class CloudflareProcesses {
     for (const process of this.all) process.lose(reason);
   }
 
+  /** Lets go of all output that is kept. */
+  discardOutput(): void {
+    for (const { logs } of this.all) for (const log of Object.values(logs)) log.discard();
+  }
+
   #keep(process: CloudflareProcess, run: Promise<void>): void {
     this.#keepAwake(
       run.then(async () => {
@@ -119,7 +124,7 @@ export class CloudflareProcesses {
       if (kept <= MAX_OUTPUT_BYTES) return;
       for (const log of [logs.stdout, logs.stderr]) {
         kept -= log.keptBytes;
-        log.discard();
+        log.shrink();
       }
     }
   }

@@ -89,10 +89,14 @@ export class SqliteLog implements OutputLog {
     this.#wake();
   }
 
-  /** Lets go of all but the head. */
+  /** Lets go of all but what is answered inline. */
+  shrink(): void {
+    if (this.#oldest < this.#length) this.#dropBefore(this.#length);
+  }
+
+  /** Lets go of everything. */
   discard(): void {
-    if (this.#oldest === this.#length) return;
-    this.#dropBefore(this.#length);
+    this.#dropBefore(this.#length, 0);
   }
 
   onChange(listener: () => void): () => void {
@@ -157,9 +161,9 @@ export class SqliteLog implements OutputLog {
     if (oldest >= this.#oldest + STEP_BYTES) this.#dropBefore(oldest);
   }
 
-  #dropBefore(oldest: number): void {
+  #dropBefore(oldest: number, head = HEAD_BYTES): void {
     this.#oldest = oldest;
-    this.#store.dropOutput(this.#seq, this.#stream, oldest, HEAD_BYTES);
+    this.#store.dropOutput(this.#seq, this.#stream, oldest, head);
   }
 
   #wake(): void {

@@ -132,6 +132,8 @@ export class DockerBackend implements Backend {
     });
   }
 
+  async forget(): Promise<void> {}
+
   async probePort(port: number): Promise<boolean> {
     const schema = z.object({ open: z.boolean() });
     return (await this.#client.json(schema, "GET", `${this.#base}/ports/${port}`, { timeoutMs: 10_000 })).open;
