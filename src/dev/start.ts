@@ -5,6 +5,7 @@ import { createServer } from "node:net";
 import { homedir } from "node:os";
 import { join, resolve } from "node:path";
 import { deriveHostKey, formatJoinToken } from "../contract/host-token.ts";
+import { removeContainersOf } from "./left-containers.ts";
 import { loadState, migrationsFingerprint, writeAtomically, type DevState } from "./state.ts";
 import { SupervisedProcess } from "./supervisor.ts";
 
@@ -40,6 +41,7 @@ async function main(): Promise<void> {
     isStopping = true;
     await host.stop();
     await worker.stop();
+    if (hasContainers()) await removeContainersOf(join(directory, "worker")).catch(printError);
     process.exit(exitCode);
   }
   function giveUp(message: string): void {
@@ -200,12 +202,16 @@ function welcome(port: number, key: string, runtime: string, host: string): stri
 `;
 }
 
+function printError(error: unknown): void {
+  console.error(error instanceof Error ? error.message : error);
+}
+
 // The machine's own Node may be older than the one this project brings.
 if (Number(process.versions.node.split(".")[0]) < 24) {
   spawn(join(REPOSITORY, "node_modules/.bin/node"), process.argv.slice(1), { stdio: "inherit" });
 } else {
   await main().catch((error: unknown) => {
-    console.error(error instanceof Error ? error.message : error);
+    printError(error);
     process.exit(1);
   });
 }

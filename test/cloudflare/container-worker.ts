@@ -2,7 +2,7 @@ import { spawn, type ChildProcess } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import { removeLeftContainers } from "../containers/prepare.ts";
+import { removeContainersOf } from "../../src/dev/left-containers.ts";
 import { freePort } from "../e2e/instance.ts";
 
 const ROOT = resolve(import.meta.dirname, "../..");
@@ -65,7 +65,7 @@ export class ContainerWorker {
       this.#child.kill("SIGTERM");
       await ended;
     }
+    await removeContainersOf(this.#state);
     rmSync(this.#state, { recursive: true, force: true });
-    await removeLeftContainers("sandbar-container-test", "ContainerObject");
   }
 }

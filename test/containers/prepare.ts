@@ -53,24 +53,6 @@ function hashOf(directory: string): string {
   return hash.digest("hex").slice(0, 12);
 }
 
-/**
- * Removes what a `wrangler dev` that could not clean up has left: containers of the Durable Object class, and their
- * sidecars. `worker` is the name in its configuration. Nothing else on the engine has such names.
- */
-export async function removeLeftContainers(worker: string, className: string): Promise<number> {
-  const names = await docker([
-    "ps",
-    "-a",
-    "--format",
-    "{{.Names}}",
-    "--filter",
-    `name=^workerd-${worker}-${className}-`,
-  ]);
-  const left = names.split("\n").filter((name) => name !== "");
-  if (left.length > 0) await docker(["rm", "--force", "--volumes", ...left]);
-  return left.length;
-}
-
 async function docker(args: string[], timeout = ANSWER_MS): Promise<string> {
   const { stdout } = await run(DOCKER_CLI, args, { timeout, maxBuffer: 64 * 1024 * 1024 });
   return stdout.trim();

@@ -1,5 +1,6 @@
 import Docker from "dockerode";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { containersOf } from "../../src/dev/left-containers.ts";
 import { Instance } from "./instance.ts";
 import { pidsOf } from "./leftovers.ts";
 import { localContainers } from "./local-containers.ts";
@@ -134,7 +135,7 @@ describe.skipIf(!RUNTIMES.includes("cloudflare"))("sandboxes on Cloudflare Conta
   it("end with their container, within 15 s, and leave none", async () => {
     const id = await instance.create({ timeout: 600 });
     const running = await instance.exec(id, ["sleep", "600"], {}, 0);
-    const [container] = await localContainers();
+    const [container] = await localContainers(instance);
     await new Docker().getContainer(container!.Id).remove({ force: true });
     const ended = await instance.until(id, ["terminated"], TRUE_AGAIN_MS);
     expect(ended).toMatchObject({ finish_reason: "host_lost" });
@@ -145,11 +146,21 @@ describe.skipIf(!RUNTIMES.includes("cloudflare"))("sandboxes on Cloudflare Conta
   });
 
   it("are gone at once when they are terminated, also during the start", async () => {
-    const before = (await localContainers()).length;
+    const before = (await localContainers(instance)).length;
     const ids = await Promise.all(Array.from({ length: 3 }, () => instance.create()));
     for (const id of ids) await instance.call("DELETE", `/sandboxes/${id}`);
     for (const id of ids) expect(await instance.sandbox(id)).toMatchObject({ finish_reason: "terminated" });
-    await expect.poll(async () => (await localContainers()).length, { timeout: TRUE_AGAIN_MS }).toBe(before);
+    await expect.poll(async () => (await localContainers(instance)).length, { timeout: TRUE_AGAIN_MS }).toBe(before);
+  });
+
+  it("are all gone when the instance is ended, and it is known at the next start", async () => {
+    const id = await instance.create({ timeout: 600 });
+    await instance.until(id, ["ready"]);
+    expect((await localContainers(instance)).length).toBeGreaterThan(0);
+    await instance.interrupt();
+    expect(await containersOf(instance.stateDirectory)).toEqual([]);
+    await instance.start();
+    expect(await instance.until(id, ["terminated"], TRUE_AGAIN_MS)).toMatchObject({ finish_reason: "host_lost" });
   });
 
   it("lose nothing when the Worker is killed", async () => {

@@ -3,7 +3,8 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import { prepareContainers, removeLeftContainers } from "../containers/prepare.ts";
+import { removeContainersOf } from "../../src/dev/left-containers.ts";
+import { prepareContainers } from "../containers/prepare.ts";
 
 const START = resolve(import.meta.dirname, "../../src/dev/start.ts");
 export const DEV_KEY = "my-own-dev-key-123";
@@ -93,7 +94,7 @@ export class Instance {
   async remove(): Promise<void> {
     await this.interrupt();
     // The local platform leaves containers behind when it is ended so; the real one does not.
-    if (this.runtime === "cloudflare") await removeLeftContainers("sandbar", "Sandbox");
+    if (this.runtime === "cloudflare") await removeContainersOf(this.stateDirectory);
     rmSync(this.stateDirectory, { recursive: true, force: true });
   }
 
