@@ -36,6 +36,17 @@ describe.skipIf(!RUNTIMES.includes("cloudflare"))("sandboxes on Cloudflare Conta
     await instance.call("DELETE", `/sandboxes/${id}`);
   });
 
+  it("have variables of their own, which their agent does not", async () => {
+    const env = { PATH: "/nowhere", PERL5OPT: "-Mno::such::module", LD_PRELOAD: "", SANDBAR_AGENT_TOKEN: "mine" };
+    const id = await instance.create({ env });
+    const { stdout } = await instance.exec(id, ["/usr/bin/env"], { env: { OWN: "1" } });
+    expect(stdout.split("\n")).toEqual(
+      expect.arrayContaining(["PATH=/nowhere", "PERL5OPT=-Mno::such::module", "SANDBAR_AGENT_TOKEN=mine", "OWN=1"]),
+    );
+    expect(await instance.exec(id, ["true"])).toMatchObject({ returncode: 127 });
+    await instance.call("DELETE", `/sandboxes/${id}`);
+  });
+
   it("list the images of the deployment", async () => {
     expect(await instance.call("GET", "/images?kind=deployed")).toEqual({
       data: [{ kind: "deployed", backend: "cloudflare", name: "base" }],

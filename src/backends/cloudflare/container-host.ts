@@ -68,6 +68,10 @@ export class ContainerHost {
   async start(spec: StartSpec, snapshotId: string | undefined): Promise<StartOutcome> {
     const origin = this.#originOf(spec.image, snapshotId);
     if (!origin) return { kind: "failed", error: `This deployment has no image ${spec.image}.` };
+    // What its entrypoint has begun is not begun again: that it has gone meanwhile, `inspect` tells.
+    const hasBegun = this.#store.container?.generation === spec.generation && this.#processes.has(MAIN_PROCESS_ID);
+    if (hasBegun && !this.container.isRunning && !this.#store.container?.isStopped)
+      return { kind: "adopted", publishedPorts: {} };
     const outcome = await this.container.start(spec, origin);
     if (typeof outcome !== "string") return { kind: "failed", error: outcome.error };
     if (spec.entrypoint && !this.#processes.has(MAIN_PROCESS_ID)) {

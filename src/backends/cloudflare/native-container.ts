@@ -2,7 +2,7 @@ import type { ContainerExit, StartSpec } from "../../contract/host-protocol.ts";
 import { ApiError } from "../../contract/errors.ts";
 import { AgentConnection, type AgentSocket } from "./agent/connection.ts";
 import type { AgentAddress } from "./agent/files.ts";
-import { list } from "./agent/frames.ts";
+import { list, variablesOf } from "./agent/frames.ts";
 import { AGENT_PORT, AGENT_PROGRAM } from "./agent/program.ts";
 import { instanceTypeFor } from "./instance-types.ts";
 import type { CloudflareStore } from "./store.ts";
@@ -46,7 +46,8 @@ export class NativeContainer {
   async start(spec: StartSpec, origin: Origin): Promise<"launched" | "adopted" | { error: string }> {
     const before = this.#store.container;
     if (before?.isStopped && before.generation >= spec.generation) throw new ApiError("sandbox_ended");
-    const isSame = before?.generation === spec.generation && !before.exit;
+    const isSame = before?.generation === spec.generation;
+    if (isSame && before.exit) return "adopted";
     const isUnderWay = isSame && this.#container.running;
     if (!isUnderWay) {
       if (this.#container.running) await this.#container.destroy();
@@ -64,7 +65,8 @@ export class NativeContainer {
     const common = {
       entrypoint: ["perl", "-e", AGENT_PROGRAM],
       enableInternet: spec.block_network !== true,
-      env: { ...spec.env, SANDBAR_AGENT_TOKEN: token, SANDBAR_AGENT_PORT: String(AGENT_PORT) },
+      // The sandbox's own variables are not for the agent, which they could break: they are told to it.
+      env: { SANDBAR_AGENT_TOKEN: token, SANDBAR_AGENT_PORT: String(AGENT_PORT) },
       labels: { sandbox: spec.sandbox_id, environment: spec.environment },
       instance: instanceTypeFor(spec),
     };
@@ -79,7 +81,8 @@ export class NativeContainer {
   async #untilReady(spec: StartSpec): Promise<string | undefined> {
     const giveUpAt = Date.now() + START_TIMEOUT_MS;
     for (let pauseMs = DIAL_MS; ; pauseMs = Math.min(MAX_DIAL_MS, pauseMs * 1.5)) {
-      if (!this.#container.running || this.#store.container?.isStopped) return this.#causeOfDeath();
+      if (this.#store.container?.isStopped) return "It was stopped.";
+      if (!this.#container.running) return this.#causeOfDeath();
       try {
         await this.#greet(spec);
         await this.#container.setInactivityTimeout(Math.max(1, spec.deadline_at - Date.now()) + INACTIVITY_SLACK_MS);
@@ -94,7 +97,7 @@ export class NativeContainer {
 
   async #greet(spec: StartSpec): Promise<void> {
     const { dial, token } = this.agent;
-    const connection = await AgentConnection.open(dial, token, "B", list(spec.workdir ?? ""));
+    const connection = await AgentConnection.open(dial, token, "B", list(spec.workdir ?? "", ...variablesOf(spec.env)));
     try {
       await connection.answer("b");
     } finally {

@@ -1,8 +1,6 @@
 import type { ExecSpec, ProcessStatus } from "../../contract/host-protocol.ts";
 import {
   KILLED_RETURNCODE,
-  OUTPUT_STREAMS,
-  signalOfReturncode,
   SIGNALS,
   type OutputStream,
   type ProcessFinishReason,
@@ -13,19 +11,18 @@ import { ApiError } from "../../contract/errors.ts";
 import type { Exit, ObservedProcess } from "../../process/observed-process.ts";
 import { ProcessInput } from "../../process/process-input.ts";
 import { AgentConnection, unreachable } from "./agent/connection.ts";
-import { frame, list, nonsense, numberAt, numbers, stringsOf, viewOf, type Frame } from "./agent/frames.ts";
+import { frame, list, nonsense, numberAt, stringsOf, viewOf, type Frame } from "./agent/frames.ts";
 import type { AgentAddress } from "./agent/files.ts";
 import { AgentInput } from "./agent-input.ts";
+import { exitOf } from "./exit-frame.ts";
+import { OutputIntake } from "./output-intake.ts";
 import { startFrame } from "./start-frame.ts";
-import { SqliteLog } from "./sqlite-log.ts";
+import type { SqliteLog } from "./sqlite-log.ts";
 import type { CloudflareStore, KeptProcess } from "./store.ts";
 
 /** How long a killed process may take to go. */
 const LAST_STEP_MS = 10_000;
 const RECONNECT_MS = 200;
-const WAIT_STATUS_BYTES = 6;
-/** How often it is looked at whether a process that is held may go on. */
-const HELD_POLL_MS = 250;
 
 /** What a process needs of the container that it runs in. */
 export interface ProcessSurroundings {
@@ -39,27 +36,24 @@ export interface ProcessSurroundings {
 /** One process of a container: its connection to the agent, its output on the way to the storage, its end. */
 export class CloudflareProcess implements ObservedProcess {
   readonly id: string;
-  readonly logs: Record<OutputStream, SqliteLog>;
+  readonly #intake: OutputIntake;
   readonly #surroundings: ProcessSurroundings;
   readonly #ended = Promise.withResolvers<void>();
   readonly #endListeners = new Set<() => void>();
-  readonly #unacknowledged = new Set<OutputStream>();
   #kept: KeptProcess;
   #connection: AgentConnection | undefined;
   #agentInput: AgentInput | undefined;
   #input: ProcessInput | undefined;
   #exit: Exit | undefined;
   #timer: ReturnType<typeof setTimeout> | undefined;
-  #heldPoll: ReturnType<typeof setTimeout> | undefined;
   #timedOut = false;
 
   constructor(kept: KeptProcess, surroundings: ProcessSurroundings) {
     this.id = kept.processId;
     this.#kept = kept;
     this.#surroundings = surroundings;
-    const log = (stream: OutputStream, endedAt: number | undefined) =>
-      new SqliteLog(surroundings.store, kept.seq, stream, { endedAt, onRoom: () => this.#acknowledge() });
-    this.logs = { stdout: log("stdout", kept.exit?.stdoutBytes), stderr: log("stderr", kept.exit?.stderrBytes) };
+    const endedAt = kept.exit && { stdout: kept.exit.stdoutBytes, stderr: kept.exit.stderrBytes };
+    this.#intake = new OutputIntake(surroundings.store, kept.seq, endedAt);
     void this.#ended.promise.then(() => {
       for (const listener of this.#endListeners) listener();
     });
@@ -68,6 +62,10 @@ export class CloudflareProcess implements ObservedProcess {
 
   get seq(): number {
     return this.#kept.seq;
+  }
+
+  get logs(): Record<OutputStream, SqliteLog> {
+    return this.#intake.logs;
   }
 
   get ended(): Promise<void> {
@@ -87,7 +85,7 @@ export class CloudflareProcess implements ObservedProcess {
     return () => this.#endListeners.delete(listener);
   }
 
-  /** Starts it, and answers once it runs; the answer's second half is done when it has ended. Throws `exec_failed`. */
+  /** Starts it, and answers once it runs, or why its program does not. Throws `exec_failed`. */
   async start(spec: ExecSpec): Promise<{ failure: string | undefined; connection: AgentConnection }> {
     for (const { holds } of Object.values(this.logs)) {
       if (spec.is_followed) holds.awaitAnyone(0);
@@ -184,9 +182,9 @@ export class CloudflareProcess implements ObservedProcess {
       ended: this.#ended.promise,
       note: () => undefined,
     });
-    // What is stored may be more than the agent was ever told.
-    for (const stream of OUTPUT_STREAMS) this.#unacknowledged.add(stream);
-    this.#acknowledge();
+    this.#intake.connect(connection);
+    // Its time was up while nobody was connected.
+    if (this.#timedOut) connection.tell(frame("S", Uint8Array.of(SIGNALS.SIGKILL)));
     return { failure: failure === "" ? undefined : failure.slice(0, 500) };
   }
 
@@ -229,9 +227,9 @@ export class CloudflareProcess implements ObservedProcess {
   #take({ type, payload }: Frame): void {
     switch (type) {
       case "o":
-        return this.#store("stdout", payload);
+        return this.#intake.take("stdout", payload);
       case "e":
-        return this.#store("stderr", payload);
+        return this.#intake.take("stderr", payload);
       case "i":
         return this.#agentInput?.taken(numberAt(payload, 0), payload[8] === 1);
       case "x":
@@ -241,48 +239,16 @@ export class CloudflareProcess implements ObservedProcess {
     }
   }
 
-  #store(stream: OutputStream, payload: Uint8Array): void {
-    const log = this.logs[stream];
-    // What is sent again was not acknowledged in time; a gap is no agent's.
-    if (numberAt(payload, 0) !== log.length) throw nonsense();
-    log.append(payload.subarray(8));
-    this.#unacknowledged.add(stream);
-    this.#acknowledge();
-  }
-
-  /** Tells the agent what is stored, unless a reader is so far behind that the process is to wait for it. */
-  #acknowledge(): void {
-    const { stdout, stderr } = this.logs;
-    const due = [...this.#unacknowledged].filter((stream) => this.logs[stream].hasRoom);
-    for (const stream of due) this.#unacknowledged.delete(stream);
-    if (due.length > 0) {
-      const upTo = (log: SqliteLog) => (log.hasRoom ? log.length : 0);
-      this.#connection?.tell(frame("a", numbers(upTo(stdout), upTo(stderr))));
-    }
-    // Readers that move let it go on, and so does time: those that do not are not waited for.
-    if (this.#unacknowledged.size === 0 || this.#heldPoll !== undefined) return;
-    this.#heldPoll = setTimeout(() => {
-      this.#heldPoll = undefined;
-      this.#acknowledge();
-    }, HELD_POLL_MS);
-  }
-
   #exited(payload: Uint8Array): void {
-    if (payload.length < WAIT_STATUS_BYTES) throw nonsense();
-    const status = viewOf(payload).getUint32(0);
-    const signal = status & 0x7f;
-    const returncode = signal === 0 ? (status >> 8) & 0xff : 128 + signal;
-    const wasOutOfMemory = payload[4] === 1;
+    const exit = exitOf(payload);
     this.#connection?.tell(frame("D"));
-    if (this.#timedOut) return this.lose("timeout");
-    const reason = wasOutOfMemory ? "oom" : signalOfReturncode(returncode) ? "signaled" : "exited";
-    this.#finish({ returncode, timedOut: false, reason });
+    if (this.#timedOut) this.lose("timeout");
+    else this.#finish({ ...exit, timedOut: false });
   }
 
   #finish(end: Omit<Exit, "at">): void {
     if (this.#exit) return;
     clearTimeout(this.#timer);
-    clearTimeout(this.#heldPoll);
     const exit = { ...end, at: Date.now() };
     const { stdout, stderr } = this.logs;
     this.#kept = {
@@ -317,7 +283,7 @@ export class CloudflareProcess implements ObservedProcess {
   #settle(exit: Exit): void {
     this.#exit = exit;
     this.#agentInput?.close();
-    for (const log of Object.values(this.logs)) log.end();
+    this.#intake.end();
     this.#ended.resolve();
   }
 

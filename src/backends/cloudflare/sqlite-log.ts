@@ -9,6 +9,8 @@ import type { CloudflareStore } from "./store.ts";
 export const WINDOW_BYTES = 16 * 1024 * 1024;
 /** What a reader whose connection broke may have to be sent again. */
 const IN_FLIGHT_BYTES = 8 * 1024 * 1024;
+/** What the agent may have sent without an acknowledgement, and then some. */
+const MAX_UNDER_WAY_BYTES = 4 * 1024 * 1024;
 /** Small writes are put together up to this size. */
 const PIECE_BYTES = 32 * 1024;
 /** The window is moved in steps of this size. */
@@ -67,6 +69,12 @@ export class SqliteLog implements OutputLog {
   get hasRoom(): boolean {
     const waitedFor = this.holds.lowest();
     return waitedFor === undefined || this.#length < waitedFor + WINDOW_BYTES;
+  }
+
+  /** Whether more came, while the process was to wait for its readers, than an agent may still have had under way. */
+  get isOverrun(): boolean {
+    const waitedFor = this.holds.lowest();
+    return waitedFor !== undefined && this.#length > waitedFor + WINDOW_BYTES + MAX_UNDER_WAY_BYTES;
   }
 
   append(bytes: Uint8Array): void {

@@ -1,5 +1,5 @@
 import type { ExecSpec } from "../../contract/host-protocol.ts";
-import { list } from "./agent/frames.ts";
+import { list, variablesOf } from "./agent/frames.ts";
 
 /** What the agent is told to start. */
 export function startFrame(spec: ExecSpec): Uint8Array {
@@ -19,6 +19,6 @@ export function startFrame(spec: ExecSpec): Uint8Array {
     String(spec.pty?.cols ?? 0),
     String(spec.command.length),
     ...spec.command,
-    ...Object.entries(spec.env).map(([name, value]) => `${name}=${value}`),
+    ...variablesOf(spec.env),
   );
 }

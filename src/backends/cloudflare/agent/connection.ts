@@ -48,7 +48,7 @@ export class AgentConnection {
     try {
       return await this.#frames.next();
     } catch (error) {
-      if (!this.#isClosed) console.error("A connection to a sandbox's agent broke.", error);
+      if (error instanceof ApiError) console.error("A sandbox's agent is cut off.", error);
       this.close();
       return undefined;
     }

@@ -7,7 +7,7 @@ import { ApiError } from "../../../contract/errors.ts";
  *
  * | the object says | payload | then the agent |
  * | --------------- | ------- | -------------- |
- * | `B` boot        | list: the directory to make | `b` |
+ * | `B` boot        | list: the directory to make, and the variables of all processes | `b` |
  * | `X` start       | list: see `startFrame` | `r`, then of the process; an id that is known is not started again |
  * | `A` attach      | list: id, offsets of stdout and stderr | the same |
  * | `R` read a file | list: path, first, last, suffix | `m`, `d`…, `z` |
@@ -54,6 +54,10 @@ export function list(...strings: (string | Uint8Array)[]): Uint8Array {
   }
   return bytes;
 }
+
+/** Variables as the agent takes them. */
+export const variablesOf = (env: Record<string, string>): string[] =>
+  Object.entries(env).map(([name, value]) => `${name}=${value}`);
 
 /** The strings of a payload; what is cut off is left out. */
 export function stringsOf(payload: Uint8Array): string[] {

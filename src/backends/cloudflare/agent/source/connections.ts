@@ -19,7 +19,7 @@ my $WINDOW = 1 << 20;         # output that nobody has acknowledged, of one stre
 my $MAX_CONNECTIONS = 300;
 my $STRANGER_S = 10;          # how long one may take to say the token
 
-our (%conns, %procs, %by_pid, $server, $R, $W, $is_stopping);
+our (%conns, %procs, %by_pid, %sandbox_env, $server, $R, $W, $is_stopping);
 ($R, $W) = ('', '');
 
 my $TICKS = POSIX::sysconf(POSIX::_SC_CLK_TCK());
@@ -126,7 +126,8 @@ sub refuse {
 }
 
 sub boot {
-  my ($c, $workdir) = @_;
+  my ($c, $workdir, @env) = @_;
+  %sandbox_env = map { split /=/, $_, 2 } @env;
   my $why = length $workdir ? make_directories($workdir, 0755) : '';
   return refuse($c, 'start_failed', "workdir $workdir: $why") if $why;
   say_to($c, 'b', '');

@@ -9,7 +9,7 @@ sub start_process {
   return join_process($c, $procs{$id}, 0, 0) if $procs{$id};
   return refuse($c, 'exec_failed', "More than $MAX_PROCESSES processes run in the sandbox.") if keys %by_pid >= $MAX_PROCESSES;
   my @argv = splice @rest, 0, $argc;
-  my %env = map { split /=/, $_, 2 } @rest;
+  my %env = (%sandbox_env, map { split /=/, $_, 2 } @rest);
   my $who = length $user ? eval { user_of($user) } : undef;
   return refuse($c, 'exec_failed', $@ =~ s/\n$//r) if length $user && !$who;
   my $p = { id => $id, input => $stdin, taken => 0, is_input_over => !$is_open, streams => [], oom => oom_kills() };
