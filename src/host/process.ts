@@ -1,4 +1,4 @@
-import type { ExecSpec, ProcessStatus } from "../contract/host-protocol.ts";
+import type { ExecSpec } from "../contract/host-protocol.ts";
 import {
   KILLED_RETURNCODE,
   signalOfReturncode,
@@ -158,18 +158,6 @@ export class HostProcess implements ObservedProcess {
   /** Ends it and lets go of its output. */
   remove(): void {
     for (const log of Object.values(this.logs)) log.remove();
-  }
-
-  status(): ProcessStatus {
-    const { stdout, stderr } = this.logs;
-    return {
-      process_id: this.id,
-      returncode: this.#exit?.returncode ?? null,
-      timed_out: this.#exit?.timedOut ?? false,
-      ...(this.#exit && { finish_reason: this.#exit.reason, exited_at: this.#exit.at }),
-      stdout_bytes: stdout.length,
-      stderr_bytes: stderr.length,
-    };
   }
 
   #take(spawned: Spawned, offset: number, isOpen: boolean): void {

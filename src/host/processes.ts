@@ -3,7 +3,7 @@ import { ApiError } from "../contract/errors.ts";
 import { MAIN_PROCESS_ID } from "../contract/ids.ts";
 import type { ExecSpec, ProcessStatus } from "../contract/host-protocol.ts";
 import { KILLED_RETURNCODE, type TerminalSize } from "../contract/process.ts";
-import { statusAfter } from "../process/process-status.ts";
+import { statusAfter, statusOf } from "../process/process-status.ts";
 import type { Activity } from "./activity.ts";
 import { toBase64 } from "./base64.ts";
 import { Journal } from "./journal.ts";
@@ -118,7 +118,7 @@ export class ProcessTable {
   }
 
   list(): ProcessStatus[] {
-    return [...this.#processes.values()].map((process) => process.status());
+    return [...this.#processes.values()].map(statusOf);
   }
 
   /** Throws `process_not_found`. */

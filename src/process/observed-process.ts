@@ -1,4 +1,3 @@
-import type { ProcessStatus } from "../contract/host-protocol.ts";
 import type { OutputStream, ProcessFinishReason, TerminalSize } from "../contract/process.ts";
 import type { OutputLog } from "./output-log.ts";
 import type { ProcessInput } from "./process-input.ts";
@@ -13,6 +12,7 @@ export interface Exit {
 
 /** A process as those see it who read its output, give it input or wait for its end. */
 export interface ObservedProcess {
+  readonly id: string;
   readonly logs: Readonly<Record<OutputStream, OutputLog>>;
   /** How it ended; undefined until its output is complete, too. */
   readonly exit: Exit | undefined;
@@ -24,8 +24,6 @@ export interface ObservedProcess {
   readonly input: ProcessInput | undefined;
   /** Sets the size of its terminal; undefined where it has none. */
   readonly resize: ((size: TerminalSize) => Promise<void>) | undefined;
-  /** What is known of it now, without its output. */
-  status(): ProcessStatus;
   /** Does not wait for readers that nobody has seen yet. */
   hurry(): void;
 }

@@ -6,7 +6,7 @@ import type { ContainerStatus, ExecSpec, ProcessStatus, StartSpec } from "../../
 import { MAIN_PROCESS_ID } from "../../contract/ids.ts";
 import type { OutputStream, SignalName, StdinState, TerminalSize } from "../../contract/process.ts";
 import { processEvents } from "../../process/process-events.ts";
-import { statusAfter } from "../../process/process-status.ts";
+import { statusAfter, statusOf } from "../../process/process-status.ts";
 import type {
   Backend,
   ByteRange,
@@ -61,7 +61,7 @@ export class CloudflareBackend implements Backend {
   }
 
   async processes(): Promise<ProcessStatus[]> {
-    return (await this.#host.known()).all.map((process) => process.status());
+    return (await this.#host.known()).all.map(statusOf);
   }
 
   async signal(processId: string, signal: SignalName): Promise<void> {

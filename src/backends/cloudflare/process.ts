@@ -1,4 +1,4 @@
-import type { ExecSpec, ProcessStatus } from "../../contract/host-protocol.ts";
+import type { ExecSpec } from "../../contract/host-protocol.ts";
 import {
   KILLED_RETURNCODE,
   SIGNALS,
@@ -127,18 +127,6 @@ export class CloudflareProcess implements ObservedProcess {
       log.holds.expectNobody();
       log.readerMoved();
     }
-  }
-
-  status(): ProcessStatus {
-    const { stdout, stderr } = this.logs;
-    return {
-      process_id: this.id,
-      returncode: this.#exit?.returncode ?? null,
-      timed_out: this.#exit?.timedOut ?? false,
-      ...(this.#exit && { finish_reason: this.#exit.reason, exited_at: this.#exit.at }),
-      stdout_bytes: stdout.length,
-      stderr_bytes: stderr.length,
-    };
   }
 
   /** Counts it as ended, whatever the agent says. */

@@ -1,4 +1,5 @@
 import type { LogReader } from "../../process/log-reader.ts";
+import { closeByteStream } from "./byte-stream.ts";
 import type { ProcessEvents } from "../../process/process-events.ts";
 
 /** What a reader finds, as a stream. One that is cancelled may be back: its place is kept. */
@@ -27,9 +28,7 @@ function streamOf(source: {
       // A copy: what is enqueued is given away.
       if (bytes) return controller.enqueue(bytes.slice());
       source.close();
-      controller.close();
-      // A reader that waits with memory of its own is let go only so.
-      controller.byobRequest?.respond(0);
+      closeByteStream(controller);
     },
     cancel: () => source.close(true),
   });

@@ -1,6 +1,7 @@
 import type { ByteRange, FileContent, WriteOptions } from "../../backend.ts";
 import { EndMarkerCheck } from "../../../contract/end-marker.ts";
 import { ApiError } from "../../../contract/errors.ts";
+import { closeByteStream } from "../byte-stream.ts";
 import { AgentConnection, type Dial, unreachable, withTimeLimit } from "./connection.ts";
 import { CHUNK_BYTES, frame, list, nonsense, numberAt } from "./frames.ts";
 
@@ -104,9 +105,7 @@ function contentOf(
         finish();
         const isWhole = next?.type === "z" && (left === 0 || length === undefined);
         if (!isWhole) return controller.error(next ? nonsense() : unreachable());
-        controller.close();
-        controller.byobRequest?.respond(0);
-        return;
+        return closeByteStream(controller);
       }
     },
     cancel: finish,
