@@ -4,8 +4,9 @@ import { existsSync, readFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { homedir } from "node:os";
 import { join, resolve } from "node:path";
+import { BACKENDS, type BackendName } from "../contract/sandbox.ts";
 import { deriveHostKey, formatJoinToken } from "../contract/host-token.ts";
-import { removeContainersOf } from "./left-containers.ts";
+import { removeContainersOf, requireDocker } from "./docker-cli.ts";
 import { loadState, migrationsFingerprint, writeAtomically, type DevState } from "./state.ts";
 import { SupervisedProcess } from "./supervisor.ts";
 
@@ -27,12 +28,14 @@ const READY_TIMEOUT_MS = 120_000;
 const READY_WITH_CONTAINERS_MS = 900_000;
 
 async function main(): Promise<void> {
+  const backend = chooseBackend(process.env["SANDBAR_BACKEND"]);
+  if (hasContainers()) await requireDocker();
   const port = await choosePort(process.env["PORT"]);
   const directory = resolve(process.env["SANDBAR_STATE"] ?? join(REPOSITORY, ".sandbar", String(port)));
   const state = loadState(directory, process.env["DEV_KEY"], await choosePort("0"));
   const url = `http://127.0.0.1:${port}`;
   migrate(directory);
-  const worker = new SupervisedProcess(workerService(directory, port, state), giveUp);
+  const worker = new SupervisedProcess(workerService(directory, port, state, backend), giveUp);
   const host = new SupervisedProcess(await hostService(directory, url, state), giveUp);
 
   let isStopping = false;
@@ -71,14 +74,23 @@ function printOnceReady(line: string): void {
   if (isReady && line.trim()) console.error(line);
 }
 
-function workerService(directory: string, port: number, state: DevState) {
+function chooseBackend(wanted: string | undefined): BackendName | undefined {
+  if (wanted === undefined) return undefined;
+  const backend = BACKENDS.find((name) => name === wanted);
+  if (!backend) throw new Error(`SANDBAR_BACKEND must be one of ${BACKENDS.join(", ")}, not ${wanted}.`);
+  if (backend === "cloudflare" && !hasContainers()) {
+    throw new Error("SANDBAR_BACKEND=cloudflare takes SANDBAR_CONTAINERS=1, too.");
+  }
+  return backend;
+}
+
+function workerService(directory: string, port: number, state: DevState, backend: BackendName | undefined) {
   const envFile = join(directory, "worker.env");
   writeAtomically(envFile, `ADMIN_KEY=${JSON.stringify(state.devKey)}\nSIGNING_SECRET="${state.signingSecret}"\n`);
   const args = ["dev", "--ip", "127.0.0.1", "--port", String(port), "--inspector-port", "0"];
   args.push("--persist-to", join(directory, "worker"), "--env-file", envFile);
   args.push("--log-level", "warn", "--show-interactive-dev-session=false");
   if (hasContainers()) args.push("--enable-containers");
-  const backend = process.env["SANDBAR_BACKEND"];
   if (backend !== undefined) args.push("--var", `DEFAULT_BACKEND:${backend}`);
   return {
     name: "The Worker",

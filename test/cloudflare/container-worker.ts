@@ -2,7 +2,7 @@ import { spawn, type ChildProcess } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import { removeContainersOf } from "../../src/dev/left-containers.ts";
+import { removeContainersOf } from "../../src/dev/docker-cli.ts";
 import { freePort } from "../e2e/instance.ts";
 
 const ROOT = resolve(import.meta.dirname, "../..");

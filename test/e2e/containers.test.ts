@@ -1,6 +1,6 @@
 import Docker from "dockerode";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { containersOf } from "../../src/dev/left-containers.ts";
+import { containersOf } from "../../src/dev/docker-cli.ts";
 import { Instance } from "./instance.ts";
 import { pidsOf } from "./leftovers.ts";
 import { localContainers } from "./local-containers.ts";

@@ -1,7 +1,8 @@
+import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import Docker from "dockerode";
 import { afterEach, describe, expect, it } from "vitest";
-import { DEV_KEY, Instance, sleep } from "./instance.ts";
+import { DEV_KEY, Instance, sleep, START } from "./instance.ts";
 import { pidsOf, processesNaming, runningContainers } from "./leftovers.ts";
 import { HOST_RUNTIMES } from "./runtimes.ts";
 
@@ -110,11 +111,25 @@ describe("two instances", () => {
     }
   });
 
-  it("refuses a taken port and a short key with a sentence", async () => {
+  it("refuses a taken port, and settings that do not work, with a sentence", async () => {
     const one = await Instance.start("embedded");
     try {
       const second = new Instance(one.port, "embedded", `${one.stateDirectory}-second`);
       await expect(second.start()).rejects.toThrow(`Port ${one.port} is taken`);
+      const refused = (env: Record<string, string>) => {
+        const { stderr, status } = spawnSync(process.execPath, [START], {
+          env: { ...process.env, ...env },
+          timeout: 30_000,
+        });
+        return [status, stderr.toString()];
+      };
+      expect(refused({ SANDBAR_BACKEND: "mars" })).toEqual([
+        1,
+        expect.stringContaining("docker, cloudflare, not mars"),
+      ]);
+      expect(refused({ SANDBAR_BACKEND: "cloudflare" })).toEqual([1, expect.stringContaining("SANDBAR_CONTAINERS=1")]);
+      const noDocker = { SANDBAR_CONTAINERS: "1", WRANGLER_DOCKER_BIN: "/no/docker" };
+      expect(refused(noDocker)).toEqual([1, expect.stringContaining("needs a Docker engine")]);
     } finally {
       await one.remove();
     }

@@ -3,10 +3,10 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import { removeContainersOf } from "../../src/dev/left-containers.ts";
+import { removeContainersOf } from "../../src/dev/docker-cli.ts";
 import { prepareContainers } from "../containers/prepare.ts";
 
-const START = resolve(import.meta.dirname, "../../src/dev/start.ts");
+export const START = resolve(import.meta.dirname, "../../src/dev/start.ts");
 export const DEV_KEY = "my-own-dev-key-123";
 
 /** The runtimes of a host, and containers beside their objects. */

@@ -1,5 +1,5 @@
 import Docker from "dockerode";
-import { containersOf } from "../../src/dev/left-containers.ts";
+import { containersOf } from "../../src/dev/docker-cli.ts";
 import type { Instance } from "./instance.ts";
 
 const docker = new Docker();

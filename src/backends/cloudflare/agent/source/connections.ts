@@ -109,6 +109,7 @@ sub handle {
     start_process($c, unpack '(N/a*)*', $payload);
   } elsif ($type eq 'A') {
     my ($id, $stdout, $stderr) = unpack '(N/a*)*', $payload;
+    return drop($c) unless defined $stderr;
     my $p = $procs{$id} or return refuse($c, 'process_not_found', '');
     join_process($c, $p, $stdout, $stderr);
   } elsif ($type =~ /^[RWT]$/) {
@@ -140,13 +141,24 @@ sub in_child {
   if (!defined $pid) { return refuse($c, 'exec_failed', "fork: $!") }
   if ($pid == 0) {
     $SIG{$_} = 'DEFAULT' for qw(CHLD TERM);
+    hold_nothing_but($c);
     blocking($c->{fh});
     my %run = (R => \&read_file, W => \&write_file, T => \&try_port);
     my $done = eval { $run{$type}->($c, @args); 1 };
-    if (!$done) { my ($code, $detail) = ref $@ ? @{$@} : ('internal', "$@"); send_now($c, 'f', pack '(N/a*)*', $code, $detail) }
+    if (!$done) { my ($code, $detail) = ref $@ ? @{$@} : ('internal', "$@"); eval { send_now($c, 'f', pack '(N/a*)*', $code, $detail) } }
     POSIX::_exit(0);
   }
   drop($c);
+}
+
+# What others wait for the end of must not stay open here: the input of a process, the other connections.
+sub hold_nothing_but {
+  my ($c) = @_;
+  close $server;
+  for my $one (values %conns) { close $one->{fh} if $one != $c }
+  for my $p (values %procs) {
+    for my $fh (@$p{qw(in slave)}, map { $_->{fh} } @{$p->{streams}}) { close $fh if $fh && defined fileno $fh }
+  }
 }
 
 sub try_port {
@@ -172,14 +184,15 @@ sub serve {
     if ($n > 0) {
       if (vec($r, fileno $woken, 1)) { sysread $woken, my $signals, 4096; stop_all() if $signals =~ /t/; reap() }
       welcome() if vec($r, fileno $server, 1);
-      for my $p (values %procs) { run_process($p, \$r, \$w) }
-      for my $c (values %conns) {
+      # Copies: whoever is heard may be the end of others.
+      for my $p (my @procs = values %procs) { run_process($p, \$r, \$w) }
+      for my $c (my @conns = values %conns) {
         hear($c) if !$c->{gone} && vec($r, fileno $c->{fh}, 1);
         flush_to($c) if !$c->{gone} && vec($w, fileno $c->{fh}, 1);
       }
     }
     finish_late(now());
-    for my $c (values %conns) { drop($c) if !$c->{known} && now() - $c->{since} > $STRANGER_S }
+    for my $c (my @conns = values %conns) { drop($c) if !$c->{known} && now() - $c->{since} > $STRANGER_S }
     exit 0 if $is_stopping && !%by_pid;
   }
 }

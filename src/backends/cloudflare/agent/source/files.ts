@@ -13,8 +13,17 @@ sub send_now {
   my $message = pack('a1 N', $type, length $payload) . $payload;
   while (length $message) {
     my $n = syswrite($c->{fh}, $message);
-    if (!defined $n) { next if $!{EINTR}; POSIX::_exit(1) }
+    if (!defined $n) { next if $!{EINTR}; die "the client has gone\n" }
     substr($message, 0, $n, '');
+  }
+}
+
+sub write_all {
+  my ($fh, $bytes) = @_;
+  while (length $bytes) {
+    my $n = syswrite($fh, $bytes);
+    if (!defined $n) { next if $!{EINTR}; give_up(code_of_errno(), '') }
+    substr($bytes, 0, $n, '');
   }
 }
 
@@ -113,7 +122,7 @@ sub follow {
   for (1 .. 40) {
     my $target = readlink $path;
     return $path unless defined $target;
-    if ($target =~ m{^/}) { $path = $target } else { $path =~ s{[^/]*$}{}; $path .= $target }
+    if ($target =~ m{^/}) { $path = $target } else { $path =~ s{[^/]*\z}{}; $path .= $target }
   }
   give_up('file_not_found', '');
 }
@@ -122,19 +131,21 @@ sub follow {
 sub write_file {
   my ($c, $path, $mode) = @_;
   $path = follow($path);
-  give_up('is_a_directory', '') if -d $path || $path =~ m{/\.{0,2}$};
-  my ($folder) = $path =~ m{^(.*/)};
-  my @old = stat $path;
-  if (@old) { give_up('not_a_file', '') unless -f _ || -c _ || -b _ }
-  elsif (!-d $folder) {
+  give_up('is_a_directory', '') if -d $path || $path =~ m{/\.{0,2}\z};
+  my ($folder, $file) = $path =~ m{^(.*/)(.*)\z}s;
+  if (!-d $folder) {
     make_directories($folder, 0755);
     if (!-d $folder) { $! = 0; stat $folder; give_up($!{ENOTDIR} || has_file_above($folder) ? 'not_a_directory' : code_of_errno(), '') }
   }
-  give_up('permission_denied', '') if @old && !-w $path;
+  # From here on it is this folder, whatever becomes of the path to it.
+  chdir $folder or give_up(code_of_errno(), '');
+  my @old = stat $file;
+  if (@old) { give_up('not_a_file', '') unless -f _ || -c _ || -b _ }
+  give_up('permission_denied', '') if @old && !-w $file;
   my $name = '.sandbar-' . unpack 'H*', random_bytes(12);
   # Nothing can stand beside a device, a file of /proc, or a file in a directory of another user.
-  my $temporary = "$folder$name";
-  my $is_direct = @old && !-f $path;
+  my $temporary = $name;
+  my $is_direct = @old && !-f $file;
   umask 077;
   my $flags = O_WRONLY | O_CREAT | O_EXCL;
   my $fh;
@@ -148,7 +159,7 @@ sub write_file {
     my $type = receive_into($c, $fh);
     close $fh or give_up(code_of_errno(), '');
     die "the client has gone\n" unless $type eq 'z';
-    put_in_place($path, $temporary, $mode, $is_direct, @old);
+    put_in_place($file, $temporary, $mode, $is_direct, @old);
     1;
   };
   my $why = $@;
@@ -165,11 +176,7 @@ sub receive_into {
   my ($c, $fh) = @_;
   while (my ($type, $payload) = next_frame($c)) {
     return $type if $type ne 'd';
-    while (length $payload) {
-      my $n = syswrite($fh, $payload);
-      if (!defined $n) { next if $!{EINTR}; give_up(code_of_errno(), '') }
-      substr($payload, 0, $n, '');
-    }
+    write_all($fh, $payload);
   }
   return '';
 }
@@ -183,9 +190,7 @@ sub put_in_place {
   # A file that is a mount of its own (/etc/hosts) cannot be replaced, only written.
   sysopen(my $from, $temporary, O_RDONLY) or give_up(code_of_errno(), '');
   sysopen(my $to, $path, O_WRONLY | O_TRUNC) or give_up(code_of_errno(), '');
-  while (my $n = sysread $from, my $bytes, $FRAME) {
-    defined syswrite($to, $bytes) or give_up(code_of_errno(), '');
-  }
+  while (sysread $from, my $bytes, $FRAME) { write_all($to, $bytes) }
   chmod oct $mode, $path if length $mode;
 }
 `;

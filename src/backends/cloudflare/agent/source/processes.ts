@@ -2,10 +2,12 @@
 export const PROCESSES = String.raw`
 my $DRAIN_S = 0.25;           # how long the last output of a process is waited for, where others hold its pipes open
 my $MAX_PROCESSES = 220;      # that run at once: select takes 1024 descriptors
-my ($TIOCSPTLCK, $TIOCGPTN, $TIOCSCTTY, $TIOCSWINSZ) = (0x40045431, 0x80045430, 0x540E, 0x5414);
+my $TERMINAL_BUFFER = 1 << 17; # what a terminal may hold at most
+my ($TIOCSPTLCK, $TIOCGPTN, $TIOCSCTTY, $TIOCSWINSZ, $FIONREAD) = (0x40045431, 0x80045430, 0x540E, 0x5414, 0x541B);
 
 sub start_process {
   my ($c, $id, $cwd, $user, $stdin, $is_open, $stdout, $stderr, $rows, $cols, $argc, @rest) = @_;
+  return drop($c) unless $argc && $argc <= @rest;
   return join_process($c, $procs{$id}, 0, 0) if $procs{$id};
   return refuse($c, 'exec_failed', "More than $MAX_PROCESSES processes run in the sandbox.") if keys %by_pid >= $MAX_PROCESSES;
   my @argv = splice @rest, 0, $argc;
@@ -13,11 +15,18 @@ sub start_process {
   my $who = length $user ? eval { user_of($user) } : undef;
   return refuse($c, 'exec_failed', $@ =~ s/\n$//r) if length $user && !$who;
   my $p = { id => $id, input => $stdin, taken => 0, is_input_over => !$is_open, streams => [], oom => oom_kills() };
-  my %child = eval { $rows ? open_terminal($p, $rows, $cols, $who) : open_pipes($p, $is_open || length $stdin, $stdout, $stderr) };
-  return refuse($c, 'exec_failed', $@ =~ s/\n$//r) unless %child;
-  pipe(my $said, my $say) or return refuse($c, 'exec_failed', "pipe: $!");
-  my $pid = fork;
-  return refuse($c, 'exec_failed', "fork: $!") unless defined $pid;
+  my ($said, $say, $pid, %child);
+  my $is_begun = eval {
+    %child = $rows ? open_terminal($p, $rows, $cols, $who) : open_pipes($p, $is_open || length $stdin, $stdout, $stderr);
+    pipe($said, $say) or die "pipe: $!\n";
+    defined($pid = fork) or die "fork: $!\n";
+    1;
+  };
+  if (!$is_begun) {
+    refuse($c, 'exec_failed', $@ =~ s/\n$//r);
+    for my $fh (@$p{qw(in slave)}, map { $_->{fh} } @{$p->{streams}}) { forget_fd($fh) if $fh }
+    return;
+  }
   if ($pid == 0) {
     my ($code, $why) = become(\%child, $cwd, $who, \%env, \@argv);
     syswrite $say, pack('C a*', $code, $why);
@@ -27,7 +36,10 @@ sub start_process {
   close $_ for grep { $_ && $_ != ($p->{slave} // 0) } @child{qw(in out err)};
   # It closes when the program runs.
   my $failure = '';
-  while (my $n = sysread $said, $failure, 4096, length $failure) { }
+  for (;;) {
+    my $n = sysread $said, $failure, 4096, length $failure;
+    last unless $n || !defined $n && $!{EINTR};
+  }
   close $said;
   ($p->{pid}, $procs{$id}, $by_pid{$pid}) = ($pid, $p, $p);
   if (length $failure) {
@@ -233,6 +245,7 @@ sub reap {
     my $status = $?;
     my $p = delete $by_pid{$pid} or next;
     $p->{code} //= $status;
+    $_->{last} = end_of($_) + waiting($_->{fh}) for grep { !$_->{is_over} } @{$p->{streams}};
     $p->{was_oom} = ($status & 127) == 9 && oom_kills() > $p->{oom};
     close_input($p);
     forget_fd(delete $p->{slave}) if $p->{slave};
@@ -240,6 +253,11 @@ sub reap {
     drain($p);
   }
 }
+
+sub end_of { my ($s) = @_; return $s->{base} + length $s->{buffer} }
+
+# How much lies in a pipe, or in a terminal, whose own buffers do not count themselves.
+sub waiting { my ($fh) = @_; my $n = pack 'i', 0; return $TERMINAL_BUFFER + (ioctl($fh, $FIONREAD, $n) ? unpack 'i', $n : 0) }
 
 # All that lies in the pipes. True when there is no more.
 sub drain {
@@ -255,7 +273,7 @@ sub finish_late {
     next unless defined $p->{drain_at} && $now >= $p->{drain_at};
     my @open = grep { !$_->{is_over} } @{$p->{streams}};
     drain($p) if @open;
-    for my $s (@open) { end_stream($s) if length $s->{buffer} < $WINDOW }
+    for my $s (@open) { end_stream($s) if length $s->{buffer} < $WINDOW || end_of($s) >= $s->{last} }
     $p->{drain_at} = (grep { !$_->{is_over} } @open) ? $now + $DRAIN_S : undef;
     feed($p);
   }

@@ -7,6 +7,16 @@ const run = promisify(execFile);
 /** Wrangler's own setting: the docker command. */
 const docker = async (...args: string[]) => (await run(process.env["WRANGLER_DOCKER_BIN"] ?? "docker", args)).stdout;
 
+/** Throws, with what to do, where no engine answers. */
+export async function requireDocker(): Promise<void> {
+  try {
+    await docker("version", "--format", "{{.Server.Version}}");
+  } catch (error) {
+    const why = error instanceof Error ? error.message.trim().split("\n").at(-1) : String(error);
+    throw new Error(`SANDBAR_CONTAINERS=1 needs a Docker engine on this machine, which does not answer: ${why}`);
+  }
+}
+
 /**
  * The names of the containers of objects whose storage is in this directory, their networking sidecars among them. Their
  * names end with the object's id, and so do the files that its storage is in.
