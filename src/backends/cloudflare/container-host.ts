@@ -5,7 +5,7 @@ import { MAIN_PROCESS_ID } from "../../contract/ids.ts";
 import { OUTPUT_STREAMS } from "../../contract/process.ts";
 import { Attachment, type SandboxShare } from "../../process/attachment.ts";
 import type { StartOutcome } from "../backend.ts";
-import type { AgentAddress } from "./agent/files.ts";
+import type { AgentAddress } from "./agent/connection.ts";
 import { inObjectSocket } from "./in-object-socket.ts";
 import { NativeContainer, type Origin } from "./native-container.ts";
 import { portUnreachable, untilOver } from "./port-connection.ts";

@@ -1,7 +1,6 @@
 import type { ContainerExit, StartSpec } from "../../contract/host-protocol.ts";
 import { ApiError } from "../../contract/errors.ts";
-import { AgentConnection, type AgentSocket } from "./agent/connection.ts";
-import type { AgentAddress } from "./agent/files.ts";
+import { AgentConnection, type AgentAddress, type AgentSocket } from "./agent/connection.ts";
 import { list, variablesOf } from "./agent/frames.ts";
 import { AGENT_PORT, AGENT_PROGRAM } from "./agent/program.ts";
 import { instanceTypeFor } from "./instance-types.ts";
@@ -9,6 +8,8 @@ import type { CloudflareStore } from "./store.ts";
 
 /** How long a container may take until its agent answers: a cold image is fetched first. */
 const START_TIMEOUT_MS = 60_000;
+/** One that is still being started may not answer at all. */
+const GREETING_MS = 3000;
 const DIAL_MS = 25;
 const MAX_DIAL_MS = 500;
 /** The platform ends a container by itself when nobody has asked anything of it for this long after its deadline. */
@@ -96,10 +97,10 @@ export class NativeContainer {
   }
 
   async #greet(spec: StartSpec): Promise<void> {
-    const { dial, token } = this.agent;
-    const connection = await AgentConnection.open(dial, token, "B", list(spec.workdir ?? "", ...variablesOf(spec.env)));
+    const greeting = list(spec.workdir ?? "", ...variablesOf(spec.env));
+    const connection = await AgentConnection.open(this.agent, "B", greeting, GREETING_MS);
     try {
-      await connection.answer("b");
+      await connection.answer("b", GREETING_MS);
     } finally {
       connection.close();
     }
@@ -146,8 +147,7 @@ export class NativeContainer {
 
   /** Whether the port accepts a connection. Seen from inside: from here every connection seems to open. */
   async probe(port: number): Promise<boolean> {
-    const { dial, token } = this.agent;
-    const connection = await AgentConnection.open(dial, token, "T", list(String(port)));
+    const connection = await AgentConnection.open(this.agent, "T", list(String(port)));
     try {
       const { payload } = await connection.answer("t");
       return payload[0] === OPEN;

@@ -10,9 +10,8 @@ import {
 import { ApiError } from "../../contract/errors.ts";
 import type { Exit, ObservedProcess } from "../../process/observed-process.ts";
 import { ProcessInput } from "../../process/process-input.ts";
-import { AgentConnection, unreachable } from "./agent/connection.ts";
+import { AgentConnection, unreachable, type AgentAddress } from "./agent/connection.ts";
 import { frame, list, nonsense, numberAt, stringsOf, viewOf, type Frame } from "./agent/frames.ts";
-import type { AgentAddress } from "./agent/files.ts";
 import { AgentInput } from "./agent-input.ts";
 import { exitOf } from "./exit-frame.ts";
 import { OutputIntake } from "./output-intake.ts";
@@ -139,8 +138,7 @@ export class CloudflareProcess implements ObservedProcess {
   }
 
   #open(type: string, payload: Uint8Array): Promise<AgentConnection> {
-    const { dial, token } = this.#surroundings.agent();
-    return AgentConnection.open(dial, token, type, payload);
+    return AgentConnection.open(this.#surroundings.agent(), type, payload);
   }
 
   /** Connects to the agent again, from where the output is stored. Undefined when it does not know the process. */

@@ -12,6 +12,12 @@ export interface AgentSocket {
 /** Opens a connection to the agent's port. */
 export type Dial = () => AgentSocket;
 
+/** A way to the agent of one container. */
+export interface AgentAddress {
+  dial: Dial;
+  token: string;
+}
+
 /** A frame that belongs to a call is waited for so long. */
 const ANSWER_MS = 30_000;
 
@@ -30,12 +36,17 @@ export class AgentConnection {
   }
 
   /** Connects and says what it is for. Throws `backend_unavailable` when nobody listens. */
-  static async open(dial: Dial, token: string, type: string, payload: Uint8Array): Promise<AgentConnection> {
+  static async open(
+    { dial, token }: AgentAddress,
+    type: string,
+    payload: Uint8Array,
+    timeoutMs = ANSWER_MS,
+  ): Promise<AgentConnection> {
     const socket = dial();
     const connection = new AgentConnection(socket);
     try {
       const said = connection.send(frame("H", new TextEncoder().encode(token)), frame(type, payload));
-      await withTimeLimit(Promise.all([socket.opened, said]));
+      await withTimeLimit(Promise.all([socket.opened, said]), timeoutMs);
       return connection;
     } catch (cause) {
       connection.close();
@@ -55,8 +66,8 @@ export class AgentConnection {
   }
 
   /** The next frame, which must be of this type. Throws what the agent refuses with. */
-  async answer(type: string): Promise<Frame> {
-    return withTimeLimit(this.answerAtLast(type)).catch((error: unknown) => {
+  async answer(type: string, timeoutMs?: number): Promise<Frame> {
+    return withTimeLimit(this.answerAtLast(type), timeoutMs).catch((error: unknown) => {
       this.close();
       throw error;
     });
@@ -114,10 +125,10 @@ export function unreachable(cause?: unknown): ApiError {
 }
 
 /** What the agent does at once. Throws `backend_unavailable` when it takes too long all the same. */
-export async function withTimeLimit<T>(work: Promise<T>): Promise<T> {
+export async function withTimeLimit<T>(work: Promise<T>, timeoutMs = ANSWER_MS): Promise<T> {
   let timer: ReturnType<typeof setTimeout> | undefined;
   const over = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(unreachable(new Error("the agent takes too long"))), ANSWER_MS);
+    timer = setTimeout(() => reject(unreachable(new Error("the agent takes too long"))), timeoutMs);
   });
   try {
     return await Promise.race([work, over]);

@@ -2,23 +2,17 @@ import type { ByteRange, FileContent, WriteOptions } from "../../backend.ts";
 import { EndMarkerCheck } from "../../../contract/end-marker.ts";
 import { ApiError } from "../../../contract/errors.ts";
 import { closeByteStream } from "../byte-stream.ts";
-import { AgentConnection, type Dial, unreachable, withTimeLimit } from "./connection.ts";
+import { AgentConnection, type AgentAddress, unreachable, withTimeLimit } from "./connection.ts";
 import { CHUNK_BYTES, frame, list, nonsense, numberAt } from "./frames.ts";
-
-/** A way to the agent of one container. */
-export interface AgentAddress {
-  dial: Dial;
-  token: string;
-}
 
 /** `done` is called once, when the last byte has gone or nobody wants it any more. */
 export async function readFile(
-  { dial, token }: AgentAddress,
+  agent: AgentAddress,
   path: string,
   range: ByteRange | undefined,
   done: () => void,
 ): Promise<FileContent> {
-  const connection = await AgentConnection.open(dial, token, "R", list(path, ...rangeOf(range)));
+  const connection = await AgentConnection.open(agent, "R", list(path, ...rangeOf(range)));
   try {
     const { payload } = await connection.answer("m");
     const kind = payload[0];
@@ -38,12 +32,12 @@ export async function readFile(
 
 /** Writes the whole file or, when the body breaks off or is not what it was said to be, leaves it as it was. */
 export async function writeFile(
-  { dial, token }: AgentAddress,
+  agent: AgentAddress,
   path: string,
   body: ReadableStream<Uint8Array>,
   { size, endMarker, mode }: WriteOptions,
 ): Promise<void> {
-  const connection = await AgentConnection.open(dial, token, "W", list(path, mode ?? ""));
+  const connection = await AgentConnection.open(agent, "W", list(path, mode ?? ""));
   try {
     await connection.answer("k");
     const check = endMarker === undefined ? undefined : new EndMarkerCheck(endMarker);

@@ -75,7 +75,7 @@ sub read_file {
   my $size = -s $fh;
   my $has_range = length "$first$suffix";
   my $head = '';
-  if ($size <= $SMALL_FILE && !($has_range && $size > 0)) {
+  if ($size <= $SMALL_FILE) {
     while (length $head <= $size) {
       my $n = sysread($fh, $head, $SMALL_FILE, length $head);
       give_up(code_of_errno(), '') unless defined $n;
@@ -85,7 +85,6 @@ sub read_file {
       send_now($c, 'm', pack 'C Q> Q> Q>', 0, 0, 0, 0);
       return pour_file($c, $fh, $head, undef);
     }
-    give_up('range_not_satisfiable', 0) if $has_range;
     $size = length $head if length $head < $size;
   }
   my ($from, $to) = (0, $size - 1);
@@ -94,6 +93,7 @@ sub read_file {
     $to = $last if length $last && $last < $to;
     give_up('range_not_satisfiable', $size) if $from > $to;
     sysseek($fh, $from, 0);
+    $head = '';
   }
   send_now($c, 'm', pack 'C Q> Q> Q>', $has_range ? 2 : 1, $size, $from, $to < 0 ? 0 : $to);
   pour_file($c, $fh, $head, $to - $from + 1);
