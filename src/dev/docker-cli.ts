@@ -13,7 +13,9 @@ export async function requireDocker(): Promise<void> {
     await docker("version", "--format", "{{.Server.Version}}");
   } catch (error) {
     const why = error instanceof Error ? error.message.trim().split("\n").at(-1) : String(error);
-    throw new Error(`SANDBAR_CONTAINERS=1 needs a Docker engine on this machine, which does not answer: ${why}`);
+    throw new Error(`SANDBAR_CONTAINERS=1 needs a Docker engine on this machine, which does not answer: ${why}`, {
+      cause: error,
+    });
   }
 }
 
