@@ -12,7 +12,7 @@ CREATE TABLE `__new_images` (
 	`expires_at` integer NOT NULL
 );
 --> statement-breakpoint
-INSERT INTO `__new_images`("image_id", "environment", "sandbox_id", "name", "backend", "host_id", "snapshot_id", "size", "created_at", "expires_at") SELECT "image_id", "environment", "sandbox_id", "name", "backend", "host_id", "snapshot_id", "size", "created_at", "expires_at" FROM `images`;--> statement-breakpoint
+INSERT INTO `__new_images`("image_id", "environment", "sandbox_id", "name", "backend", "host_id", "snapshot_id", "size", "created_at", "expires_at") SELECT "image_id", "environment", "sandbox_id", "name", "backend", "host_id", NULL, "size", "created_at", "expires_at" FROM `images`;--> statement-breakpoint
 DROP TABLE `images`;--> statement-breakpoint
 ALTER TABLE `__new_images` RENAME TO `images`;--> statement-breakpoint
 PRAGMA foreign_keys=ON;--> statement-breakpoint

@@ -8,7 +8,7 @@ import { ImageCatalog, type ImageRow } from "../catalog/images.ts";
 import { NameCatalog, type SandboxName } from "../catalog/names.ts";
 import { ApiError, hasCode } from "../contract/errors.ts";
 import { newId } from "../contract/ids.ts";
-import { isLive, type BackendName, type Sandbox, type SandboxCreate } from "../contract/sandbox.ts";
+import { BACKENDS, isLive, type BackendName, type Sandbox, type SandboxCreate } from "../contract/sandbox.ts";
 import type { Env } from "./env.ts";
 import { openSandbox } from "./sandbox-client.ts";
 
@@ -20,7 +20,7 @@ const NAME_CLAIM_GRACE_MS = 60_000;
 /** Checks that the sandbox can run, fills in what was left out, and makes its object. */
 export async function createSandbox(env: Env, environment: string, create: SandboxCreate): Promise<Sandbox> {
   const snapshot = await findSnapshot(env, environment, create.image);
-  const backend = create.backend ?? snapshot?.backend ?? env.DEFAULT_BACKEND ?? "docker";
+  const backend = create.backend ?? snapshot?.backend ?? defaultBackend(env);
   if (snapshot && snapshot.backend !== backend) throw madeElsewhere(snapshot, backend);
   const input = {
     sandboxId: newId("sandbox"),
@@ -40,6 +40,14 @@ export async function createSandbox(env: Env, environment: string, create: Sandb
     if (create.name !== undefined) await names.releaseName(input.sandboxId);
     throw error;
   }
+}
+
+function defaultBackend({ DEFAULT_BACKEND: wanted = "docker" }: Env): BackendName {
+  const backend = BACKENDS.find((name) => name === wanted);
+  if (backend) return backend;
+  throw new ApiError("internal", {
+    detail: `DEFAULT_BACKEND of this deployment must be one of ${BACKENDS.join(", ")}.`,
+  });
 }
 
 /** The snapshot `im-…`; undefined for any other image. */

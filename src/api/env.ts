@@ -1,5 +1,4 @@
 import type { ScopeName } from "../contract/key.ts";
-import type { BackendName } from "../contract/sandbox.ts";
 import type { Replies } from "../sandbox/reply.ts";
 import type { SandboxRpc } from "../sandbox/rpc.ts";
 
@@ -17,7 +16,7 @@ export interface Env {
   /** The image of a create that names none; left out, the hosts' own default is used. */
   DEFAULT_IMAGE?: string;
   /** Where a sandbox runs that asks for no backend: `docker`, on the hosts that are connected, if left out. */
-  DEFAULT_BACKEND?: BackendName;
+  DEFAULT_BACKEND?: string;
   /** Sandboxes answer at `<port>-<sandbox id>.<this>`; `localhost` if left out. */
   TUNNEL_DOMAIN?: string;
 }

@@ -127,6 +127,9 @@ export function unsupportedFields(
   if (!capabilities.raw_tcp && create.unencrypted_ports?.length)
     refuse("unencrypted_ports", `${where} publishes no raw TCP ports`);
   const reserved = create.encrypted_ports?.find((port) => reserved_ports?.includes(port));
+  const probe = create.readiness_probe;
+  if (probe && "tcp" in probe && reserved_ports?.includes(probe.tcp.port))
+    refuse("readiness_probe", `${where} needs port ${probe.tcp.port} itself`);
   if (reserved !== undefined) refuse("encrypted_ports", `${where} needs port ${reserved} itself`);
   const image = create.image;
   if (capabilities.images && image !== undefined && !image.startsWith("im-") && !capabilities.images.includes(image)) {

@@ -3,8 +3,9 @@ import { z } from "zod";
 /** Longest lifetime and idle timeout of a sandbox, in seconds. */
 export const MAX_TIMEOUT_S = 86_400;
 export const DEFAULT_TIMEOUT_S = 300;
-/** Sum of the bytes of an argv. */
+/** Sum of the bytes of an argv, and how many words there may be, empty ones too. */
 export const MAX_ARGV_BYTES = 65_536;
+const MAX_ARGV_WORDS = 16_384;
 const MAX_ENV_BYTES = 262_144;
 const MAX_PATH_BYTES = 4096;
 
@@ -20,6 +21,7 @@ export const OsStringSchema = z.string().refine(withoutNul, "must not hold a NUL
 export const CommandSchema = z
   .array(OsStringSchema)
   .min(1, "must name a program")
+  .max(MAX_ARGV_WORDS, `must not be longer than ${MAX_ARGV_WORDS} words`)
   .refine((argv) => argv[0] !== "", "must name a program")
   .refine(
     (argv) => argv.reduce((sum, word) => sum + byteLength(word), 0) <= MAX_ARGV_BYTES,

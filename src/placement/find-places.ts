@@ -5,7 +5,7 @@ import type { SandboxRecord } from "../sandbox/store.ts";
 
 /** Where the sandbox can run, the best first: beside its object, or on a host. */
 export async function findPlaces(db: D1Database, record: SandboxRecord): Promise<Placement[]> {
-  if (record.backend === "docker") return findHosts(db, record);
+  if (record.backend !== "cloudflare") return findHosts(db, record);
   const { imageSnapshotId: snapshotId } = record;
   return [{ kind: "cloudflare", ...(snapshotId !== undefined && { snapshotId }) }];
 }

@@ -26,7 +26,7 @@ const SHARE_BYTES = 2 * SILENT_LIMIT_BYTES;
 
 /** What one message that waits for the process costs besides its bytes. */
 const MESSAGE_COST_BYTES = 256;
-/** What may wait for all processes of a sandbox. */
+/** What may wait for all processes of a sandbox, where nothing else is said. */
 const INPUT_SHARE_BYTES = 4 * STDIN_BACKLOG_BYTES;
 /** How often it is looked at whether others of the sandbox have taken what they were sent. */
 const SHARE_POLL_MS = 50;
@@ -39,6 +39,8 @@ export interface SandboxShare {
   unacknowledged: number;
   /** Input that waits for processes, also of clients that have gone. */
   waitingInput: number;
+  /** How much of that there may be. */
+  maxWaitingInput?: number;
 }
 
 /** A client attached to a process, as the process's side sees it: through the socket to the sandbox's object. */
@@ -150,7 +152,7 @@ export class Attachment {
     if (!input || bytes.length === 0) return;
     const cost = bytes.length + MESSAGE_COST_BYTES;
     const isTooMuch = this.#waitingInput + cost > STDIN_BACKLOG_BYTES;
-    if (isTooMuch || this.#share.waitingInput + cost > INPUT_SHARE_BYTES) {
+    if (isTooMuch || this.#share.waitingInput + cost > (this.#share.maxWaitingInput ?? INPUT_SHARE_BYTES)) {
       return this.#close(CLOSE.stdinBacklog, "the process does not read its input");
     }
     this.#countInput(cost);

@@ -50,7 +50,11 @@ export class ContainerWatch {
   async fire(): Promise<void> {
     const { record } = this.#lifecycle;
     if (!record || isLive(record.state)) return this.check();
-    await this.#open().forget();
+    try {
+      await this.#open().forget();
+    } catch (error) {
+      console.error("The output of a sandbox that has ended is left where it is.", error);
+    }
     this.#timers.clear("container");
   }
 

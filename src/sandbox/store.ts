@@ -1,4 +1,4 @@
-import type { Placement } from "../backends/backend.ts";
+import type { HostPlacement, Placement } from "../backends/backend.ts";
 import type { BackendName, SandboxCreate, SandboxState } from "../contract/sandbox.ts";
 import type { End } from "./machine.ts";
 import type { ProcessRecord } from "./process-record.ts";
@@ -58,6 +58,13 @@ export function newRecord(input: CreateInput, now: number): SandboxRecord {
   };
 }
 
+/** Records from before there was more than one kind of place name a host without saying so. */
+function withKind(record: SandboxRecord): SandboxRecord {
+  const { placement } = record;
+  if (!placement || placement.kind !== undefined) return record;
+  return { ...record, placement: { ...(placement as HostPlacement), kind: "host" } };
+}
+
 /** Ended processes kept for reading; the oldest go first. */
 const MAX_ENDED_PROCESSES = 1000;
 /** They are counted once in so many new ones. */
@@ -78,7 +85,7 @@ export class SandboxStore {
       CREATE INDEX IF NOT EXISTS processes_that_run ON processes (seq) WHERE running = 1;
     `);
     const row = this.#sql.exec<{ record: string }>("SELECT record FROM sandbox").next().value;
-    if (row) this.#record = JSON.parse(row.record) as SandboxRecord;
+    if (row) this.#record = withKind(JSON.parse(row.record) as SandboxRecord);
   }
 
   get record(): Readonly<SandboxRecord> | undefined {

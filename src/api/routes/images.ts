@@ -52,7 +52,7 @@ export function registerImages(api: OpenAPIHono<ApiEnv>): void {
   api.openapi(listRoute, async (c) => {
     const { environment } = c.get("principal");
     const { kind, ...page } = c.req.valid("query");
-    if (kind === "deployed") return c.json({ data: await deployedImages(c.env) }, 200);
+    if (kind === "deployed") return c.json(await deployedImages(c.env, page), 200);
     return c.json(await new ImageCatalog(c.env.DB).list(environment, Date.now(), page), 200);
   });
 

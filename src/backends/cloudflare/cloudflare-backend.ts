@@ -50,8 +50,7 @@ export class CloudflareBackend implements Backend {
     const { processes } = this.#host;
     if (spec.process_id === MAIN_PROCESS_ID) throw new ApiError("invalid_request");
     return this.#host.operate(async () => {
-      const known = processes.has(spec.process_id) ? processes.find(spec.process_id) : undefined;
-      const process = known ?? (await processes.start(spec)).process;
+      const { process } = await processes.start(spec);
       return statusAfter(process, waitMs, toBase64);
     });
   }

@@ -8,10 +8,14 @@ import type { StartOutcome } from "../backend.ts";
 import type { AgentAddress } from "./agent/connection.ts";
 import { inObjectSocket } from "./in-object-socket.ts";
 import { NativeContainer, type Origin } from "./native-container.ts";
-import { portUnreachable, untilOver } from "./port-connection.ts";
+import { portUnreachable, untilPassed } from "./port-connection.ts";
+import { keepWithinBudget } from "./output-budget.ts";
 import type { CloudflareProcess } from "./process.ts";
 import { CloudflareProcesses } from "./processes.ts";
 import { CloudflareStore } from "./store.ts";
+
+/** Input that waits for processes is in the object's memory. */
+const MAX_WAITING_INPUT_BYTES = 16 * 1024 * 1024;
 
 /** What the backend needs of the object that it runs in. */
 export interface ObjectOfContainer {
@@ -32,7 +36,13 @@ export class ContainerHost {
   readonly #store: CloudflareStore;
   readonly #processes: CloudflareProcesses;
   /** What the clients attached here have under way together. */
-  readonly #share: SandboxShare = { unacknowledged: 0, waitingInput: 0 };
+  readonly #share: SandboxShare = {
+    unacknowledged: 0,
+    waitingInput: 0,
+    maxWaitingInput: MAX_WAITING_INPUT_BYTES,
+  };
+  /** Ports to which sockets were opened. */
+  readonly #socketPorts = new Set<number>();
   #operations = 0;
   #lastActiveAt = Date.now();
 
@@ -49,6 +59,7 @@ export class ContainerHost {
           const record = this.#store.container;
           return record?.isStopped || record?.exit ? "sandbox_ended" : "host_lost";
         },
+        stored: () => keepWithinBudget(this.#store, this.#processes),
       },
       (work) => object.keepAwake(work.finally(() => this.#looked())),
       (main) => this.#mainEnded(main),
@@ -108,9 +119,18 @@ export class ContainerHost {
     if (exit) return { kind: "exited", generation, exit };
     if (!this.container.isRunning) return { kind: "gone" };
     await this.#processes.resume();
-    const busy = this.#operations > 0 || this.#processes.areBusy;
+    await this.container.stayUntilDeadline();
+    const busy = this.#operations > 0 || this.#processes.areBusy || (await this.#hasOpenSockets());
     if (busy) this.#lastActiveAt = Date.now();
     return { kind: "running", generation, busy, last_active_at: this.#lastActiveAt };
+  }
+
+  /** Sockets through tunnels pass without this object: that they are still there is only seen inside. */
+  async #hasOpenSockets(): Promise<boolean> {
+    if (this.#socketPorts.size === 0) return false;
+    const isOpen = (await this.container.connections([...this.#socketPorts])) > 0;
+    if (!isOpen) this.#socketPorts.clear();
+    return isOpen;
   }
 
   async stop(generation: number): Promise<void> {
@@ -171,7 +191,11 @@ export class ContainerHost {
       const inner = new URL(request.url);
       inner.protocol = "http:";
       try {
-        return untilOver(await this.container.fetch(port, new Request(inner, request)), done);
+        const response = await this.container.fetch(port, new Request(inner, request));
+        if (!response.webSocket) return untilPassed(response, done);
+        this.#socketPorts.add(port);
+        done();
+        return response;
       } catch (cause) {
         throw portUnreachable(port, cause);
       }

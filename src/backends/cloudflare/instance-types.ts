@@ -19,7 +19,7 @@ export const MAX_CPU = LARGEST.cpu;
 /** MiB */
 export const MAX_MEMORY_MIB = LARGEST.memory;
 
-/** What a sandbox gets that asks for nothing: Modal's defaults, 0.125 cores and 128 MiB. */
+/** What a sandbox asks for that does not say: Modal's defaults. */
 const DEFAULT = { cpu: 0.125, memory: 128 };
 
 /** The smallest size that has so many cores and so much memory (MiB). */

@@ -1,7 +1,7 @@
 import type { ContainerExit, StartSpec } from "../../contract/host-protocol.ts";
 import { ApiError } from "../../contract/errors.ts";
-import { AgentConnection, type AgentAddress, type AgentSocket } from "./agent/connection.ts";
-import { list, variablesOf } from "./agent/frames.ts";
+import { AgentConnection, withTimeLimit, type AgentAddress, type AgentSocket } from "./agent/connection.ts";
+import { list, listOf, stringsOf, variablesOf } from "./agent/frames.ts";
 import { AGENT_PORT, AGENT_PROGRAM } from "./agent/program.ts";
 import { instanceTypeFor } from "./instance-types.ts";
 import type { CloudflareStore } from "./store.ts";
@@ -10,6 +10,9 @@ import type { CloudflareStore } from "./store.ts";
 const START_TIMEOUT_MS = 60_000;
 /** One that is still being started may not answer at all. */
 const GREETING_MS = 3000;
+const DESTROY_MS = 30_000;
+/** How the platform says that it has no machine free. */
+const NO_ROOM = /no container instance|capacity|too many/i;
 const DIAL_MS = 25;
 const MAX_DIAL_MS = 500;
 /** The platform ends a container by itself when nobody has asked anything of it for this long after its deadline. */
@@ -51,8 +54,12 @@ export class NativeContainer {
     if (isSame && before.exit) return "adopted";
     const isUnderWay = isSame && this.#container.running;
     if (!isUnderWay) {
-      if (this.#container.running) await this.#container.destroy();
-      this.#store.saveContainer({ generation: spec.generation, token: newToken() });
+      if (this.#container.running) await this.#destroy();
+      this.#store.saveContainer({
+        generation: spec.generation,
+        token: newToken(),
+        deadlineAt: spec.deadline_at,
+      });
       this.#launch(spec, origin);
     }
     const error = await this.#untilReady(spec);
@@ -86,7 +93,7 @@ export class NativeContainer {
       if (!this.#container.running) return this.#causeOfDeath();
       try {
         await this.#greet(spec);
-        await this.#container.setInactivityTimeout(Math.max(1, spec.deadline_at - Date.now()) + INACTIVITY_SLACK_MS);
+        await this.stayUntilDeadline();
         return undefined;
       } catch (error) {
         if (error instanceof ApiError && error.code !== "backend_unavailable") return this.#giveUp(error.message);
@@ -97,10 +104,10 @@ export class NativeContainer {
   }
 
   async #greet(spec: StartSpec): Promise<void> {
-    const greeting = list(spec.workdir ?? "", ...variablesOf(spec.env));
+    const greeting = listOf([spec.workdir ?? "", ...variablesOf(spec.env)]);
     const connection = await AgentConnection.open(this.agent, "B", greeting, GREETING_MS);
     try {
-      await connection.answer("b", GREETING_MS);
+      await connection.answer("b", ["exec_failed"], GREETING_MS);
     } finally {
       connection.close();
     }
@@ -108,20 +115,34 @@ export class NativeContainer {
 
   async #giveUp(why: string): Promise<string> {
     try {
-      await this.#container.destroy();
+      await this.#destroy();
     } catch (error) {
       console.error("A container that did not start could not be removed.", error);
     }
     return why;
   }
 
-  /** Why the container does not run. Its monitor tells that of the last start, also when it has ended. */
+  /**
+   * The platform is to leave the container alone until its deadline, and not much longer. It counts from when anything was last
+   * asked of it, so it is told anew from time to time.
+   */
+  async stayUntilDeadline(): Promise<void> {
+    const { deadlineAt = 0 } = this.#store.container ?? {};
+    await this.#container.setInactivityTimeout(Math.max(1, deadlineAt - Date.now()) + INACTIVITY_SLACK_MS);
+  }
+
+  /**
+   * Why the container does not run. Its monitor tells that of the last start, also when it has ended. Throws
+   * `backend_unavailable` where the platform has no room just now.
+   */
   async #causeOfDeath(): Promise<string> {
     const cause = await this.#container.monitor().then(
       () => "it ended at once",
       (error: unknown) => (error instanceof Error ? error.message : String(error)),
     );
-    return this.#giveUp(`The container did not start: ${cause}`.slice(0, 1000));
+    const why = await this.#giveUp(`The container did not start: ${cause}`.slice(0, 1000));
+    if (NO_ROOM.test(cause)) throw new ApiError("backend_unavailable", { detail: why, retryAfter: 1 });
+    return why;
   }
 
   /** The entrypoint has ended: the container goes with it. */
@@ -129,7 +150,7 @@ export class NativeContainer {
     const record = this.#store.container;
     if (!record || record.isStopped) return;
     this.#store.saveContainer({ ...record, exit });
-    await this.#container.destroy();
+    await this.#destroy();
   }
 
   /** Ends it; done when nothing is left. A start of this generation that comes later does nothing. */
@@ -137,7 +158,12 @@ export class NativeContainer {
     const record = this.#store.container;
     if (record && record.generation > generation) return;
     this.#store.saveContainer({ token: "", ...record, generation, isStopped: true });
-    await this.#container.destroy();
+    await this.#destroy();
+  }
+
+  /** Throws where the platform does not get it done: it is asked again. */
+  #destroy(): Promise<void> {
+    return withTimeLimit(this.#container.destroy(), DESTROY_MS);
   }
 
   /** A new connection to a port inside. */
@@ -156,13 +182,29 @@ export class NativeContainer {
     }
   }
 
+  /** How many connections these ports have, as seen from inside. */
+  async connections(ports: number[]): Promise<number> {
+    const connection = await AgentConnection.open(this.agent, "C", listOf(ports.map(String)));
+    try {
+      const counts = stringsOf((await connection.answer("c")).payload).map(Number);
+      return counts.reduce((sum, count) => sum + (count > 0 ? count : 0), 0);
+    } finally {
+      connection.close();
+    }
+  }
+
   fetch(port: number, request: Request): Promise<Response> {
     return this.#container.getTcpPort(port).fetch(request);
   }
 
   async snapshot(name: string): Promise<{ size: number; snapshotId: string }> {
-    const { id, size } = await this.#container.snapshotContainer({ name });
-    return { size, snapshotId: id };
+    try {
+      const { id, size } = await this.#container.snapshotContainer({ name });
+      return { size, snapshotId: id };
+    } catch (cause) {
+      const detail = "The platform could not make the snapshot.";
+      throw new ApiError("backend_unavailable", { detail, retryAfter: 5, cause });
+    }
   }
 }
 

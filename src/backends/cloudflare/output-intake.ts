@@ -6,6 +6,9 @@ import type { CloudflareStore } from "./store.ts";
 
 /** How often it is looked at whether a process that is held may go on. */
 const HELD_POLL_MS = 250;
+/** What comes soon after something was stored waits so long for more, up to so much: each write of the storage costs. */
+const GATHER_MS = 20;
+const GATHER_BYTES = 64 * 1024;
 
 /**
  * The output of a process on its way from the agent into the storage. What is stored is acknowledged, and the agent holds the
@@ -13,12 +16,23 @@ const HELD_POLL_MS = 250;
  */
 export class OutputIntake {
   readonly logs: Record<OutputStream, SqliteLog>;
+  readonly #stored: () => void;
+  readonly #gathered: Record<OutputStream, Uint8Array[]> = { stdout: [], stderr: [] };
+  #gatheredBytes = 0;
+  #storedAt = 0;
+  #gathering: ReturnType<typeof setTimeout> | undefined;
   readonly #unacknowledged = new Set<OutputStream>();
   #connection: AgentConnection | undefined;
   #poll: ReturnType<typeof setTimeout> | undefined;
 
-  /** `endedAt`: the lengths of outputs that have ended. */
-  constructor(store: CloudflareStore, seq: number, endedAt: Record<OutputStream, number> | undefined) {
+  /** `endedAt`: the lengths of outputs that have ended. `stored` is called when more has been stored. */
+  constructor(
+    store: CloudflareStore,
+    seq: number,
+    endedAt: Record<OutputStream, number> | undefined,
+    stored: () => void,
+  ) {
+    this.#stored = stored;
     const log = (stream: OutputStream) =>
       new SqliteLog(store, seq, stream, { endedAt: endedAt?.[stream], onRoom: () => this.#acknowledge() });
     this.logs = { stdout: log("stdout"), stderr: log("stderr") };
@@ -32,17 +46,39 @@ export class OutputIntake {
     this.#acknowledge();
   }
 
-  /** Stores what an output frame holds. Throws when that is not what comes next. */
+  /** Takes what an output frame holds. Throws when that is not what comes next. */
   take(stream: OutputStream, payload: Uint8Array): void {
     const log = this.logs[stream];
-    if (numberAt(payload, 0) !== log.length || log.isOverrun) throw nonsense();
-    log.append(payload.subarray(8));
-    this.#unacknowledged.add(stream);
+    const waiting = this.#gathered[stream].reduce((sum, { length }) => sum + length, 0);
+    if (numberAt(payload, 0) !== log.length + waiting || payload.length === 8 || log.isOverrun) throw nonsense();
+    this.#gathered[stream].push(payload.slice(8));
+    this.#gatheredBytes += payload.length - 8;
+    // What comes after a while of nothing is somebody's echo: it does not wait.
+    const isDue = this.#gatheredBytes >= GATHER_BYTES || Date.now() - this.#storedAt >= GATHER_MS;
+    if (isDue) this.settle();
+    else this.#gathering ??= setTimeout(() => this.settle(), GATHER_MS);
+  }
+
+  /** Stores all that has come. */
+  settle(): void {
+    clearTimeout(this.#gathering);
+    this.#gathering = undefined;
+    if (this.#gatheredBytes === 0) return;
+    for (const stream of OUTPUT_STREAMS) {
+      const parts = this.#gathered[stream].splice(0);
+      if (parts.length === 0) continue;
+      this.logs[stream].append(parts.length === 1 ? parts[0]! : joined(parts));
+      this.#unacknowledged.add(stream);
+    }
+    this.#gatheredBytes = 0;
+    this.#storedAt = Date.now();
     this.#acknowledge();
+    this.#stored();
   }
 
   /** Nothing more comes. */
   end(): void {
+    this.settle();
     clearTimeout(this.#poll);
     this.#connection = undefined;
     this.#unacknowledged.clear();
@@ -55,7 +91,7 @@ export class OutputIntake {
     for (const stream of due) this.#unacknowledged.delete(stream);
     if (due.length > 0) {
       const upTo = (log: SqliteLog) => (log.hasRoom ? log.length : 0);
-      this.#connection?.tell(frame("a", numbers(upTo(this.logs.stdout), upTo(this.logs.stderr))));
+      this.#connection?.tellLatest(frame("a", numbers(upTo(this.logs.stdout), upTo(this.logs.stderr))));
     }
     // Readers that move let it go on, and so does time: those that do not are not waited for.
     if (this.#unacknowledged.size === 0 || this.#poll !== undefined) return;
@@ -64,4 +100,14 @@ export class OutputIntake {
       this.#acknowledge();
     }, HELD_POLL_MS);
   }
+}
+
+function joined(parts: Uint8Array[]): Uint8Array {
+  const bytes = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const part of parts) {
+    bytes.set(part, at);
+    at += part.length;
+  }
+  return bytes;
 }

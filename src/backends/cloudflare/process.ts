@@ -1,4 +1,3 @@
-import type { ExecSpec } from "../../contract/host-protocol.ts";
 import {
   KILLED_RETURNCODE,
   SIGNALS,
@@ -7,21 +6,24 @@ import {
   type SignalName,
   type TerminalSize,
 } from "../../contract/process.ts";
-import { ApiError } from "../../contract/errors.ts";
+import { hasCode } from "../../contract/errors.ts";
 import type { Exit, ObservedProcess } from "../../process/observed-process.ts";
 import { ProcessInput } from "../../process/process-input.ts";
-import { AgentConnection, unreachable, type AgentAddress } from "./agent/connection.ts";
-import { frame, list, nonsense, numberAt, stringsOf, viewOf, type Frame } from "./agent/frames.ts";
+import { AgentConnection, unreachable, withTimeLimit, type AgentAddress } from "./agent/connection.ts";
+import { frame, list, nonsense, numberAt, viewOf, type Frame } from "./agent/frames.ts";
+import { readJoined, type Joined } from "./agent/joined.ts";
 import { AgentInput } from "./agent-input.ts";
 import { exitOf } from "./exit-frame.ts";
 import { OutputIntake } from "./output-intake.ts";
-import { startFrame } from "./start-frame.ts";
-import type { SqliteLog } from "./sqlite-log.ts";
+import { ProcessEnd } from "./process-end.ts";
+import { IN_FLIGHT_BYTES, type SqliteLog } from "./sqlite-log.ts";
 import type { CloudflareStore, KeptProcess } from "./store.ts";
 
 /** How long a killed process may take to go. */
 const LAST_STEP_MS = 10_000;
+/** An agent that is gone, or speaks nonsense, is called again after so long, then after longer. */
 const RECONNECT_MS = 200;
+const MAX_RECONNECT_MS = 5_000;
 
 /** What a process needs of the container that it runs in. */
 export interface ProcessSurroundings {
@@ -30,20 +32,20 @@ export interface ProcessSurroundings {
   /** Whether the container still runs. When it does not: what becomes of its processes. */
   isRunning(): boolean;
   endedBecause(): ProcessFinishReason;
+  /** More output has been stored. */
+  stored(): void;
 }
 
 /** One process of a container: its connection to the agent, its output on the way to the storage, its end. */
 export class CloudflareProcess implements ObservedProcess {
   readonly id: string;
-  readonly #intake: OutputIntake;
   readonly #surroundings: ProcessSurroundings;
-  readonly #ended = Promise.withResolvers<void>();
-  readonly #endListeners = new Set<() => void>();
+  readonly #intake: OutputIntake;
+  readonly #end = new ProcessEnd();
   #kept: KeptProcess;
   #connection: AgentConnection | undefined;
   #agentInput: AgentInput | undefined;
   #input: ProcessInput | undefined;
-  #exit: Exit | undefined;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #timedOut = false;
 
@@ -52,10 +54,7 @@ export class CloudflareProcess implements ObservedProcess {
     this.#kept = kept;
     this.#surroundings = surroundings;
     const endedAt = kept.exit && { stdout: kept.exit.stdoutBytes, stderr: kept.exit.stderrBytes };
-    this.#intake = new OutputIntake(surroundings.store, kept.seq, endedAt);
-    void this.#ended.promise.then(() => {
-      for (const listener of this.#endListeners) listener();
-    });
+    this.#intake = new OutputIntake(surroundings.store, kept.seq, endedAt, () => surroundings.stored());
     if (kept.exit) this.#restore(kept.exit);
   }
 
@@ -68,46 +67,15 @@ export class CloudflareProcess implements ObservedProcess {
   }
 
   get ended(): Promise<void> {
-    return this.#ended.promise;
+    return this.#end.reached;
   }
 
   get exit(): Exit | undefined {
-    return this.#exit;
+    return this.#end.exit;
   }
 
   get input(): ProcessInput | undefined {
     return this.#input;
-  }
-
-  onEnd(listener: () => void): () => void {
-    this.#endListeners.add(listener);
-    return () => this.#endListeners.delete(listener);
-  }
-
-  /** Starts it, and answers once it runs, or why its program does not. Throws `exec_failed`. */
-  async start(spec: ExecSpec): Promise<{ failure: string | undefined; connection: AgentConnection }> {
-    for (const { holds } of Object.values(this.logs)) {
-      if (spec.is_followed) holds.awaitAnyone(0);
-      else holds.expectAnyone(0);
-    }
-    const connection = await this.#open("X", startFrame(spec));
-    const { failure } = this.#joined(connection, await connection.answer("r"));
-    this.#armTimeout();
-    return { failure, connection };
-  }
-
-  /** Takes up a process that an earlier life of the object started. Undefined when the agent does not know it. */
-  async resume(): Promise<AgentConnection | undefined> {
-    for (const log of Object.values(this.logs)) log.holds.awaitAnyone(log.oldestOffset);
-    this.#armTimeout();
-    return this.#attach();
-  }
-
-  async signal(signal: SignalName): Promise<void> {
-    if (this.#exit) return;
-    const connection = this.#connection;
-    if (!connection) throw unreachable();
-    await connection.send(frame("S", Uint8Array.of(SIGNALS[signal])));
   }
 
   get resize(): ((size: TerminalSize) => Promise<void>) | undefined {
@@ -116,8 +84,36 @@ export class CloudflareProcess implements ObservedProcess {
       const size = new Uint8Array(4);
       viewOf(size).setUint16(0, rows);
       viewOf(size).setUint16(2, cols);
-      this.#connection?.tell(frame("Z", size));
+      await this.#say(frame("Z", size));
     };
+  }
+
+  onEnd(listener: () => void): () => void {
+    return this.#end.listen(listener);
+  }
+
+  /** Takes care of a process that the agent has just started. `isFollowed`: a reader of all its output is on its way. */
+  begin(connection: AgentConnection, joined: Joined, isFollowed: boolean): void {
+    for (const { holds } of Object.values(this.logs)) {
+      if (isFollowed) holds.awaitAnyone(0);
+      else holds.expectAnyone(0);
+    }
+    this.#join(connection, joined);
+    this.#armTimeout();
+  }
+
+  /** Takes up a process that an earlier life of the object started. Undefined when the agent does not know it. */
+  async resume(): Promise<AgentConnection | undefined> {
+    // Whoever was reading comes back, a little behind the end.
+    for (const log of Object.values(this.logs)) {
+      log.holds.awaitAnyone(Math.max(log.oldestOffset, log.length - IN_FLIGHT_BYTES));
+    }
+    this.#armTimeout();
+    return this.#attach();
+  }
+
+  async signal(signal: SignalName): Promise<void> {
+    if (!this.exit) await this.#say(frame("S", Uint8Array.of(SIGNALS[signal])));
   }
 
   /** Does not wait for readers that nobody has seen yet. */
@@ -137,58 +133,21 @@ export class CloudflareProcess implements ObservedProcess {
     });
   }
 
-  #open(type: string, payload: Uint8Array): Promise<AgentConnection> {
-    return AgentConnection.open(this.#surroundings.agent(), type, payload);
-  }
-
-  /** Connects to the agent again, from where the output is stored. Undefined when it does not know the process. */
-  async #attach(): Promise<AgentConnection | undefined> {
-    const { stdout, stderr } = this.logs;
-    const connection = await this.#open("A", list(this.id, String(stdout.length), String(stderr.length)));
-    try {
-      this.#joined(connection, await connection.answer("r"));
-      return connection;
-    } catch (error) {
-      connection.close();
-      if (error instanceof ApiError && error.code === "process_not_found") return undefined;
-      throw error;
-    }
-  }
-
-  #joined(connection: AgentConnection, { payload }: Frame): { failure: string | undefined } {
-    this.#connection = connection;
-    const received = numberAt(payload, 4);
-    const [failure = ""] = stringsOf(payload.subarray(13));
-    this.#agentInput ??= new AgentInput(received);
-    this.#agentInput.connect(connection, received);
-    this.#input ??= new ProcessInput({
-      sink: this.#agentInput,
-      offset: received,
-      isOpen: payload[12] === 1,
-      ended: this.#ended.promise,
-      note: () => undefined,
-    });
-    this.#intake.connect(connection);
-    // Its time was up while nobody was connected.
-    if (this.#timedOut) connection.tell(frame("S", Uint8Array.of(SIGNALS.SIGKILL)));
-    return { failure: failure === "" ? undefined : failure.slice(0, 500) };
-  }
-
   /**
    * Takes in what the agent says of the process, over as many connections as it takes, until it has ended. Without a
    * connection it makes one.
    */
   async run(connection: AgentConnection | undefined): Promise<void> {
-    while (!this.#exit) {
+    let pauseMs = RECONNECT_MS;
+    while (!this.exit) {
+      const began = Date.now();
       if (connection) await this.#listen(connection);
-      if (this.#exit) break;
+      if (this.exit) break;
       this.#connection = undefined;
-      if (!this.#surroundings.isRunning()) {
-        this.lose(this.#surroundings.endedBecause());
-        break;
-      }
-      await new Promise((resolve) => setTimeout(resolve, RECONNECT_MS));
-      if (!this.#surroundings.isRunning()) continue;
+      if (Date.now() - began > MAX_RECONNECT_MS) pauseMs = RECONNECT_MS;
+      await this.#whileRunning(pauseMs);
+      pauseMs = Math.min(MAX_RECONNECT_MS, pauseMs * 2);
+      if (!this.#surroundings.isRunning()) return this.lose(this.#surroundings.endedBecause());
       try {
         connection = await this.#attach();
         if (!connection) this.lose("host_lost");
@@ -198,14 +157,59 @@ export class CloudflareProcess implements ObservedProcess {
     }
   }
 
+  /** Waits, but not for a container that has gone. */
+  async #whileRunning(ms: number): Promise<void> {
+    for (const until = Date.now() + ms; Date.now() < until && this.#surroundings.isRunning();) {
+      await new Promise((resolve) => setTimeout(resolve, RECONNECT_MS));
+    }
+  }
+
+  async #say(what: Uint8Array): Promise<void> {
+    if (!this.#connection) throw unreachable();
+    await withTimeLimit(this.#connection.send(what));
+  }
+
+  /** Connects to the agent again, from where the output is stored. Undefined when it does not know the process. */
+  async #attach(): Promise<AgentConnection | undefined> {
+    const { stdout, stderr } = this.logs;
+    const from = list(this.id, String(stdout.length), String(stderr.length));
+    const connection = await AgentConnection.open(this.#surroundings.agent(), "A", from);
+    try {
+      const { payload } = await connection.answer("r", ["process_not_found"]);
+      this.#join(connection, readJoined(payload));
+      return connection;
+    } catch (error) {
+      connection.close();
+      if (hasCode(error, "process_not_found")) return undefined;
+      throw error;
+    }
+  }
+
+  #join(connection: AgentConnection, { received, isInputOpen }: Joined): void {
+    this.#connection = connection;
+    this.#agentInput ??= new AgentInput(received);
+    this.#agentInput.connect(connection, received);
+    this.#input ??= new ProcessInput({
+      sink: this.#agentInput,
+      offset: received,
+      isOpen: isInputOpen,
+      ended: this.#end.reached,
+      note: () => undefined,
+    });
+    this.#intake.connect(connection);
+    // Its time was up while nobody was connected.
+    if (this.#timedOut) connection.tell(frame("S", Uint8Array.of(SIGNALS.SIGKILL)));
+  }
+
   async #listen(connection: AgentConnection): Promise<void> {
     try {
-      for (let next = await connection.next(); next && !this.#exit; next = await connection.next()) {
+      for (let next = await connection.next(); next && !this.exit; next = await connection.next()) {
         this.#take(next);
       }
     } catch (error) {
       console.error(`What the agent says of ${this.id} is not understood.`, error);
     } finally {
+      this.#intake.settle();
       connection.close();
     }
   }
@@ -227,31 +231,25 @@ export class CloudflareProcess implements ObservedProcess {
 
   #exited(payload: Uint8Array): void {
     const exit = exitOf(payload);
-    this.#connection?.tell(frame("D"));
-    if (this.#timedOut) this.lose("timeout");
+    // One that ended by itself just before it was killed has ended by itself.
+    if (this.#timedOut && exit.returncode === KILLED_RETURNCODE) this.lose("timeout");
     else this.#finish({ ...exit, timedOut: false });
   }
 
   #finish(end: Omit<Exit, "at">): void {
-    if (this.#exit) return;
+    if (this.exit) return;
     clearTimeout(this.#timer);
+    this.#intake.settle();
     const exit = { ...end, at: Date.now() };
-    const { stdout, stderr } = this.logs;
-    this.#kept = {
-      ...this.#kept,
-      exit: {
-        ...exit,
-        stdoutBytes: stdout.length,
-        stderrBytes: stderr.length,
-        stdinOffset: this.#input?.state.offset ?? 0,
-      },
-    };
+    const [stdoutBytes, stderrBytes] = [this.logs.stdout.length, this.logs.stderr.length];
+    const stdinOffset = this.#input?.state.offset ?? 0;
+    this.#kept = { ...this.#kept, exit: { ...exit, stdoutBytes, stderrBytes, stdinOffset } };
     this.#surroundings.store.saveProcess(this.#kept);
     this.#settle(exit);
-    // Closed once what was told to it has left.
-    const connection = this.#connection;
+    // From here on the agent may forget it.
+    this.#connection?.tell(frame("D"));
+    this.#connection?.close();
     this.#connection = undefined;
-    if (connection) setTimeout(() => connection.close(), 0);
   }
 
   #restore(exit: NonNullable<KeptProcess["exit"]>): void {
@@ -259,7 +257,7 @@ export class CloudflareProcess implements ObservedProcess {
       sink: { write: async () => false, end: () => undefined },
       offset: exit.stdinOffset,
       isOpen: false,
-      ended: this.#ended.promise,
+      ended: this.#end.reached,
       note: () => undefined,
     });
     const { returncode, timedOut, reason, at } = exit;
@@ -267,22 +265,21 @@ export class CloudflareProcess implements ObservedProcess {
   }
 
   #settle(exit: Exit): void {
-    this.#exit = exit;
     this.#agentInput?.close();
     this.#intake.end();
-    this.#ended.resolve();
+    this.#end.reach(exit);
   }
 
   #armTimeout(): void {
     const { killAt } = this.#kept;
-    if (killAt === undefined || this.#exit) return;
-    this.#timer = setTimeout(() => void this.#kill(), Math.max(0, killAt - Date.now()));
+    if (killAt === undefined || this.exit) return;
+    this.#timer = setTimeout(() => this.#kill(), Math.max(0, killAt - Date.now()));
   }
 
   /** Ends the process at its timeout, even when the kill does nothing. */
-  async #kill(): Promise<void> {
+  #kill(): void {
     this.#timedOut = true;
-    await this.signal("SIGKILL").catch(() => undefined);
+    this.signal("SIGKILL").catch(() => undefined);
     this.#timer = setTimeout(() => this.lose("timeout"), LAST_STEP_MS);
   }
 }

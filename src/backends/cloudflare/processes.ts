@@ -1,11 +1,24 @@
-import { ApiError, hasCode } from "../../contract/errors.ts";
+import { ApiError } from "../../contract/errors.ts";
 import type { ExecSpec } from "../../contract/host-protocol.ts";
 import { MAIN_PROCESS_ID } from "../../contract/ids.ts";
+import { AgentConnection } from "./agent/connection.ts";
+import { list } from "./agent/frames.ts";
+import { readJoined } from "./agent/joined.ts";
+import { noteOf, readNote, type ProcessNote } from "./process-note.ts";
 import { CloudflareProcess, type ProcessSurroundings } from "./process.ts";
+import { startFrame } from "./start-frame.ts";
+import type { KeptProcess } from "./store.ts";
 
-/** Ended processes kept for reading, and how much of their output; the oldest go first. */
+/** Ended processes kept for reading; the oldest go first. */
 const MAX_ENDED_PROCESSES = 1000;
-const MAX_OUTPUT_BYTES = 256 * 1024 * 1024;
+/** A few more than an agent runs: one that says it runs more is none. */
+const MAX_RUNNING_PROCESSES = 250;
+
+interface Started {
+  process: CloudflareProcess;
+  /** Why its program cannot be run. */
+  failure: string | undefined;
+}
 
 /** The processes of the container: of this life of the object, and those it finds from before. */
 export class CloudflareProcesses {
@@ -14,6 +27,8 @@ export class CloudflareProcesses {
   readonly #keepAwake: (work: Promise<unknown>) => void;
   readonly #mainEnded: (main: CloudflareProcess) => Promise<void>;
   readonly #byId = new Map<string, CloudflareProcess>();
+  /** Those that the agent is being asked about. */
+  readonly #joining = new Map<string, Promise<Started>>();
   /** Those that an earlier life of the object left running, until they are taken up. */
   #left: CloudflareProcess[];
   #resuming: Promise<void> | undefined;
@@ -41,53 +56,95 @@ export class CloudflareProcesses {
     return this.all.some((process) => !process.exit && process.id !== MAIN_PROCESS_ID);
   }
 
-  find(processId: string): CloudflareProcess {
-    const process = this.#byId.get(processId);
-    if (!process) throw new ApiError("process_not_found");
-    return process;
-  }
-
   has(processId: string): boolean {
     return this.#byId.has(processId);
   }
 
-  /** Takes up those that an earlier life of the object left running. Done once, whoever asks. */
+  /** One that runs or ran. What the agent alone knows, because its answer was lost, is found there. */
+  async find(processId: string): Promise<CloudflareProcess> {
+    const known = this.#byId.get(processId);
+    if (known) return known;
+    if (!this.#surroundings.isRunning()) throw new ApiError("process_not_found");
+    return (await this.#once(processId, () => this.#adopt(processId))).process;
+  }
+
+  /** Takes up those that an earlier life of the object left running; done when all of them are. */
   async resume(): Promise<void> {
-    if (this.#left.length === 0) return;
-    this.#resuming ??= Promise.all(this.#left.map((process) => this.#resumeOne(process))).then(() => {
-      this.#resuming = undefined;
-    });
+    if (this.#left.length > 0) {
+      const left = this.#left.splice(0);
+      const before = this.#resuming;
+      this.#resuming = Promise.all([before, ...left.map((process) => this.#resumeOne(process))]).then(() => {
+        this.#resuming = undefined;
+      });
+    }
     await this.#resuming;
   }
 
   async #resumeOne(process: CloudflareProcess): Promise<void> {
-    this.#left = this.#left.filter((one) => one !== process);
     if (!this.#surroundings.isRunning()) return process.lose(this.#surroundings.endedBecause());
     // One that cannot be reached now is looked for until it can.
     const connection = await process.resume().catch(() => "unreached" as const);
     if (connection === undefined) process.lose("host_lost");
-    else this.#keep(process, process.run(connection === "unreached" ? undefined : connection));
+    this.#keep(process, process.run(connection === "unreached" ? undefined : connection));
   }
 
-  /** Starts one; the answer is why it did not start, where the program cannot be run. */
-  async start(spec: ExecSpec): Promise<{ process: CloudflareProcess; failure: string | undefined }> {
-    const kept = this.#surroundings.store.addProcess({
-      processId: spec.process_id,
-      isTerminal: spec.pty !== undefined,
-      ...(spec.timeout_ms !== undefined && { killAt: Date.now() + spec.timeout_ms }),
-    });
-    const process = new CloudflareProcess(kept, this.#surroundings);
-    this.#byId.set(process.id, process);
+  /** Starts one. One of this id that runs or ran is not started again. */
+  async start(spec: ExecSpec): Promise<Started> {
+    const known = this.#byId.get(spec.process_id);
+    if (known) return { process: known, failure: undefined };
+    return this.#once(spec.process_id, () => this.#start(spec));
+  }
+
+  async #start(spec: ExecSpec): Promise<Started> {
+    if (this.all.filter(({ exit }) => !exit).length >= MAX_RUNNING_PROCESSES) {
+      throw new ApiError("exec_failed", { detail: `More than ${MAX_RUNNING_PROCESSES} processes run in the sandbox.` });
+    }
+    const note = noteOf(spec, Date.now());
+    const start = startFrame(spec, JSON.stringify(note));
+    const connection = await AgentConnection.open(this.#surroundings.agent(), "X", start);
+    return this.#join(connection, spec.process_id, spec.is_followed === true, note);
+  }
+
+  async #adopt(processId: string): Promise<Started> {
+    const from = list(processId, "0", "0");
+    const connection = await AgentConnection.open(this.#surroundings.agent(), "A", from);
+    return this.#join(connection, processId, true);
+  }
+
+  /** The process that the agent says it has. It is written down only now: it runs. Without a note the agent's counts. */
+  async #join(
+    connection: AgentConnection,
+    processId: string,
+    isFollowed: boolean,
+    note?: ProcessNote,
+  ): Promise<Started> {
     try {
-      const { failure, connection } = await process.start(spec);
+      const { payload } = await connection.answer("r", ["exec_failed", "process_not_found"]);
+      const joined = readJoined(payload);
+      const process = this.#add({ processId, ...(note ?? readNote(joined.note)) });
+      process.begin(connection, joined, isFollowed);
       this.#keep(process, process.run(connection));
-      return { process, failure };
+      return { process, failure: joined.failure };
     } catch (error) {
-      // An agent that did not answer may have started it all the same: it is looked for.
-      if (hasCode(error, "backend_unavailable")) this.#keep(process, process.run(undefined));
-      else this.#forget(process);
+      connection.close();
       throw error;
     }
+  }
+
+  #add(process: Omit<KeptProcess, "seq">): CloudflareProcess {
+    const added = new CloudflareProcess(this.#surroundings.store.addProcess(process), this.#surroundings);
+    this.#byId.set(added.id, added);
+    return added;
+  }
+
+  #once(processId: string, join: () => Promise<Started>): Promise<Started> {
+    const joining =
+      this.#joining.get(processId) ??
+      join().finally(() => {
+        this.#joining.delete(processId);
+      });
+    this.#joining.set(processId, joining);
+    return joining;
   }
 
   /** The container has gone: so have they. */
@@ -110,22 +167,12 @@ export class CloudflareProcesses {
     );
   }
 
-  #forget(process: CloudflareProcess): void {
-    this.#byId.delete(process.id);
-    this.#surroundings.store.removeProcess(process.seq);
-  }
-
-  /** Keeps the storage within its bounds. */
+  /** Forgets the oldest beyond the bound. */
   #prune(): void {
     const ended = this.all.filter((process) => process.exit && process.id !== MAIN_PROCESS_ID);
-    for (const process of ended.slice(0, -MAX_ENDED_PROCESSES)) this.#forget(process);
-    let kept = this.all.reduce((sum, { logs }) => sum + logs.stdout.keptBytes + logs.stderr.keptBytes, 0);
-    for (const { logs } of ended) {
-      if (kept <= MAX_OUTPUT_BYTES) return;
-      for (const log of [logs.stdout, logs.stderr]) {
-        kept -= log.keptBytes;
-        log.shrink();
-      }
+    for (const process of ended.slice(0, -MAX_ENDED_PROCESSES)) {
+      this.#byId.delete(process.id);
+      this.#surroundings.store.removeProcess(process.seq);
     }
   }
 }

@@ -8,7 +8,7 @@ import type { CloudflareStore } from "./store.ts";
 /** How much of each stream is kept at least, and how far a process may run ahead of its readers. */
 export const WINDOW_BYTES = 16 * 1024 * 1024;
 /** What a reader whose connection broke may have to be sent again. */
-const IN_FLIGHT_BYTES = 8 * 1024 * 1024;
+export const IN_FLIGHT_BYTES = 8 * 1024 * 1024;
 /** What the agent may have sent without an acknowledgement, and then some. */
 const MAX_UNDER_WAY_BYTES = 4 * 1024 * 1024;
 /** Small writes are put together up to this size. */
@@ -57,10 +57,6 @@ export class SqliteLog implements OutputLog {
     return this.#oldest;
   }
 
-  get keptBytes(): number {
-    return this.#length - this.#oldest;
-  }
-
   get hasEnded(): boolean {
     return this.#ended;
   }
@@ -74,7 +70,7 @@ export class SqliteLog implements OutputLog {
   /** Whether more came, while the process was to wait for its readers, than an agent may still have had under way. */
   get isOverrun(): boolean {
     const waitedFor = this.holds.lowest();
-    return waitedFor !== undefined && this.#length > waitedFor + WINDOW_BYTES + MAX_UNDER_WAY_BYTES;
+    return waitedFor !== undefined && this.#length > waitedFor + WINDOW_BYTES + IN_FLIGHT_BYTES + MAX_UNDER_WAY_BYTES;
   }
 
   append(bytes: Uint8Array): void {
@@ -97,9 +93,9 @@ export class SqliteLog implements OutputLog {
     this.#wake();
   }
 
-  /** Lets go of all but what is answered inline. */
-  shrink(): void {
-    if (this.#oldest < this.#length) this.#dropBefore(this.#length);
+  /** Lets go of all but the last bytes, the first ones included. */
+  shorten(toBytes: number): void {
+    if (this.#length - toBytes > 0) this.#dropBefore(Math.max(this.#oldest, this.#length - toBytes), 0);
   }
 
   /** Lets go of everything. */

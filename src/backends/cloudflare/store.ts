@@ -6,6 +6,8 @@ export interface ContainerRecord {
   generation: number;
   /** What the agent inside knows the object by. */
   token: string;
+  /** When the container is to be gone, whoever is there to end it. */
+  deadlineAt?: number;
   /** How the entrypoint ended, and the container with it. */
   exit?: ContainerExit;
   /** It was stopped, or is to be: nothing of this generation or an older one starts any more. */
@@ -37,6 +39,7 @@ const STREAM_NUMBER: Record<OutputStream, number> = { stdout: 0, stderr: 1 };
 /** What this backend keeps in the object's SQLite: the container, its processes, and their output. The one place with its SQL. */
 export class CloudflareStore {
   readonly #sql: SqlStorage;
+  #outputBytes: number;
 
   constructor(storage: DurableObjectStorage) {
     this.#sql = storage.sql;
@@ -51,6 +54,15 @@ export class CloudflareStore {
       ) STRICT;
       CREATE UNIQUE INDEX IF NOT EXISTS cf_output_by_offset ON cf_output (seq, stream, start);
     `);
+    const { bytes } = this.#sql
+      .exec<{ bytes: number }>("SELECT coalesce(sum(length(bytes)), 0) AS bytes FROM cf_output")
+      .one();
+    this.#outputBytes = bytes;
+  }
+
+  /** What all outputs take. */
+  get outputBytes(): number {
+    return this.#outputBytes;
   }
 
   get container(): ContainerRecord | undefined {
@@ -81,7 +93,7 @@ export class CloudflareStore {
   }
 
   removeProcess(seq: number): void {
-    this.#sql.exec("DELETE FROM cf_output WHERE seq = ?", seq);
+    this.#delete("seq = ?", seq);
     this.#sql.exec("DELETE FROM cf_processes WHERE seq = ?", seq);
   }
 
@@ -109,11 +121,13 @@ export class CloudflareStore {
   }
 
   appendOutput(seq: number, stream: OutputStream, start: number, bytes: Uint8Array): void {
+    this.#outputBytes += bytes.length;
     this.#sql.exec("INSERT INTO cf_output VALUES (?, ?, ?, ?)", seq, STREAM_NUMBER[stream], start, bytes);
   }
 
   /** Adds to the piece that begins at `start`. */
   extendOutput(seq: number, stream: OutputStream, start: number, bytes: Uint8Array): void {
+    this.#outputBytes += bytes.length;
     this.#sql.exec(
       "UPDATE cf_output SET bytes = CAST(bytes || ? AS BLOB) WHERE seq = ? AND stream = ? AND start = ?",
       bytes,
@@ -138,13 +152,19 @@ export class CloudflareStore {
 
   /** Lets go of what lies before `oldest`, but for what begins before `head`. */
   dropOutput(seq: number, stream: OutputStream, oldest: number, head: number): void {
-    this.#sql.exec(
-      "DELETE FROM cf_output WHERE seq = ? AND stream = ? AND start >= ? AND start + length(bytes) <= ?",
-      seq,
-      STREAM_NUMBER[stream],
-      head,
-      oldest,
-    );
+    const which = "seq = ? AND stream = ? AND start >= ? AND start + length(bytes) <= ?";
+    this.#delete(which, seq, STREAM_NUMBER[stream], head, oldest);
     this.#sql.exec(`UPDATE cf_processes SET ${stream}_oldest = ? WHERE seq = ?`, oldest, seq);
+  }
+
+  #delete(where: string, ...bindings: number[]): void {
+    const { bytes } = this.#sql
+      .exec<{ bytes: number }>(
+        `SELECT coalesce(sum(length(bytes)), 0) AS bytes FROM cf_output WHERE ${where}`,
+        ...bindings,
+      )
+      .one();
+    this.#outputBytes -= bytes;
+    this.#sql.exec(`DELETE FROM cf_output WHERE ${where}`, ...bindings);
   }
 }

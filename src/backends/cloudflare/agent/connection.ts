@@ -1,4 +1,4 @@
-import { ApiError, ERRORS, type ErrorCode } from "../../../contract/errors.ts";
+import { ApiError, type ErrorCode } from "../../../contract/errors.ts";
 import { frame, FrameReader, nonsense, stringsOf, type Frame } from "./frames.ts";
 
 /** A TCP connection into the container. */
@@ -20,6 +20,10 @@ export interface AgentAddress {
 
 /** A frame that belongs to a call is waited for so long. */
 const ANSWER_MS = 30_000;
+/** How long what was said before the end may take to leave. */
+const LAST_WORDS_MS = 2_000;
+const MAX_DETAIL_CHARACTERS = 500;
+const WE_SAY = "The sandbox's agent failed: ";
 
 /** One connection to the agent. It may break at any time, and what comes on it may be anything. */
 export class AgentConnection {
@@ -27,6 +31,9 @@ export class AgentConnection {
   readonly #frames: FrameReader;
   readonly #writer: WritableStreamDefaultWriter<Uint8Array>;
   #isClosed = false;
+  /** What `tellLatest` has waiting, behind what is on its way. */
+  #latest: Uint8Array | undefined;
+  #isTellingLatest = false;
 
   private constructor(socket: AgentSocket) {
     this.#socket = socket;
@@ -65,19 +72,19 @@ export class AgentConnection {
     }
   }
 
-  /** The next frame, which must be of this type. Throws what the agent refuses with. */
-  async answer(type: string, timeoutMs?: number): Promise<Frame> {
-    return withTimeLimit(this.answerAtLast(type), timeoutMs).catch((error: unknown) => {
+  /** The next frame, which must be of this type. Throws what the agent refuses with, of these codes: no other is its to say. */
+  async answer(type: string, codes: readonly ErrorCode[] = [], timeoutMs?: number): Promise<Frame> {
+    return withTimeLimit(this.answerAtLast(type, codes), timeoutMs).catch((error: unknown) => {
       this.close();
       throw error;
     });
   }
 
   /** The same, however long it takes. */
-  async answerAtLast(type: string): Promise<Frame> {
+  async answerAtLast(type: string, codes: readonly ErrorCode[] = []): Promise<Frame> {
     const answer = await this.next();
     if (!answer) throw unreachable();
-    if (answer.type === "f") throw refusalOf(answer.payload);
+    if (answer.type === "f") throw refusalOf(answer.payload, codes);
     if (answer.type !== type) throw nonsense();
     return answer;
   }
@@ -92,28 +99,53 @@ export class AgentConnection {
     this.#writer.write(one).catch(() => undefined);
   }
 
+  /** The same for what the next of its kind makes obsolete: only the last one waits for an agent that does not listen. */
+  tellLatest(one: Uint8Array): void {
+    this.#latest = one;
+    if (this.#isTellingLatest) return;
+    this.#isTellingLatest = true;
+    void this.#tellLatest().catch(() => undefined);
+  }
+
+  async #tellLatest(): Promise<void> {
+    for (let one = this.#latest; one; one = this.#latest) {
+      this.#latest = undefined;
+      await this.#writer.write(one);
+    }
+    this.#isTellingLatest = false;
+  }
+
   close(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    // Its end is what tells the agent: a connection that is only dropped stays open there.
-    void this.#writer
-      .close()
-      .catch(() => undefined)
-      .then(() => this.#frames.close())
-      .then(() => this.#socket.close())
-      .catch(() => undefined);
+    void this.#end().catch(() => undefined);
+  }
+
+  /** Its end is what tells the agent: a connection that is only dropped stays open there. One that reads nothing is dropped. */
+  async #end(): Promise<void> {
+    try {
+      await withTimeLimit(this.#writer.close(), LAST_WORDS_MS);
+    } catch (cause) {
+      void this.#writer.abort(cause).catch(() => undefined);
+    } finally {
+      await this.#frames.close();
+      await this.#socket.close();
+    }
   }
 }
 
-function refusalOf(payload: Uint8Array): ApiError {
-  const [code = "", detail = ""] = stringsOf(payload);
-  if (code === "range_not_satisfiable") return new ApiError(code, { extra: { size: Number(detail) || 0 } });
-  if (!Object.hasOwn(ERRORS, code) || code === "internal") {
-    return new ApiError("backend_unavailable", {
-      detail: `The sandbox's agent failed: ${code} ${detail}`.slice(0, 500),
-    });
-  }
-  return new ApiError(code as ErrorCode, detail === "" ? {} : { detail: detail.slice(0, 500) });
+function refusalOf(payload: Uint8Array, codes: readonly ErrorCode[]): ApiError {
+  const [said = "", text = ""] = stringsOf(payload);
+  const detail = text.slice(0, MAX_DETAIL_CHARACTERS - WE_SAY.length);
+  const code = codes.find((one) => one === said);
+  if (code === "range_not_satisfiable") return new ApiError(code, { extra: { size: sizeOf(text) } });
+  if (code) return new ApiError(code, detail === "" ? {} : { detail });
+  return new ApiError("backend_unavailable", { detail: `${WE_SAY}${detail}`, retryAfter: 1 });
+}
+
+function sizeOf(text: string): number {
+  const size = /^\d+$/.test(text) ? Number(text) : 0;
+  return Number.isSafeInteger(size) ? size : 0;
 }
 
 export function unreachable(cause?: unknown): ApiError {

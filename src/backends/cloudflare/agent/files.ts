@@ -5,6 +5,18 @@ import { closeByteStream } from "../byte-stream.ts";
 import { AgentConnection, type AgentAddress, unreachable, withTimeLimit } from "./connection.ts";
 import { CHUNK_BYTES, frame, list, nonsense, numberAt } from "./frames.ts";
 
+export const FILE_CODES = [
+  "file_not_found",
+  "is_a_directory",
+  "not_a_directory",
+  "not_a_file",
+  "permission_denied",
+  "disk_full",
+] as const;
+const READ_CODES = [...FILE_CODES, "range_not_satisfiable"] as const;
+/** How long putting a file in place may take: where it cannot be renamed there, it is copied. */
+const PLACE_MS = 120_000;
+
 /** `done` is called once, when the last byte has gone or nobody wants it any more. */
 export async function readFile(
   agent: AgentAddress,
@@ -14,16 +26,10 @@ export async function readFile(
 ): Promise<FileContent> {
   const connection = await AgentConnection.open(agent, "R", list(path, ...rangeOf(range)));
   try {
-    const { payload } = await connection.answer("m");
-    const kind = payload[0];
-    const [size, first, last] = [numberAt(payload, 1), numberAt(payload, 9), numberAt(payload, 17)];
-    const isSized = kind !== 0;
-    const length = kind === 2 ? last - first + 1 : size;
-    return {
-      body: contentOf(connection, isSized ? length : undefined, done),
-      size: isSized ? size : undefined,
-      range: kind === 2 ? { first, last } : undefined,
-    };
+    const { payload } = await connection.answer("m", READ_CODES);
+    const { size, range: part } = measuresOf(payload, range !== undefined);
+    const length = part ? part.last - part.first + 1 : size;
+    return { body: contentOf(connection, length, done), size, range: part };
   } catch (error) {
     connection.close();
     throw error;
@@ -39,10 +45,10 @@ export async function writeFile(
 ): Promise<void> {
   const connection = await AgentConnection.open(agent, "W", list(path, mode ?? ""));
   try {
-    await connection.answer("k");
+    await connection.answer("k", FILE_CODES);
     const check = endMarker === undefined ? undefined : new EndMarkerCheck(endMarker);
     // An agent that speaks early has failed: the rest of the body is not waited for. How long all of it takes is the body's.
-    const answer = connection.answerAtLast("z");
+    const answer = connection.answerAtLast("z", FILE_CODES);
     const failed = answer.then(() => Promise.reject(nonsense()));
     failed.catch(() => undefined);
     const received = await Promise.race([pour(body, connection, check), failed]);
@@ -51,10 +57,20 @@ export async function writeFile(
       throw new ApiError("invalid_request", { detail: `The body has ${received} bytes, not ${size}.` });
     }
     await connection.send(frame("z"));
-    await withTimeLimit(answer);
+    await withTimeLimit(answer, PLACE_MS);
   } finally {
     connection.close();
   }
+}
+
+/** What the agent says of a file: its size unless it does not tell, and the part of it that comes where one was asked for. */
+function measuresOf(payload: Uint8Array, isPart: boolean): Pick<FileContent, "size" | "range"> {
+  const kind = payload[0];
+  if (kind === 0) return { size: undefined, range: undefined };
+  const [size, first, last] = [numberAt(payload, 1), numberAt(payload, 9), numberAt(payload, 17)];
+  if (kind === 1 && !isPart) return { size, range: undefined };
+  if (kind !== 2 || !isPart || first > last || last >= size) throw nonsense();
+  return { size, range: { first, last } };
 }
 
 /** Sends the body on; the answer is how much it was. */

@@ -9,6 +9,7 @@ import { ApiError } from "../../../contract/errors.ts";
  * | --------------- | ------- | -------------- |
  * | `B` boot        | list: the directory to make, and the variables of all processes | `b` |
  * | `X` start       | list: see `startFrame` | `r`, then of the process; an id that is known is not started again |
+ * | `C` connections | list: ports | `c`, a list: how many connections each has |
  * | `A` attach      | list: id, offsets of stdout and stderr | the same |
  * | `R` read a file | list: path, first, last, suffix | `m`, `d`…, `z` |
  * | `T` try a port  | list: the port | `t`: whether it accepts a connection |
@@ -16,7 +17,7 @@ import { ApiError } from "../../../contract/errors.ts";
  *
  * Of a process the object says `I` (stdin), `E` (its end), `S` (a signal's number, to the group), `Z` (rows, columns), `a`
  * (offsets up to which the outputs are stored), `D` (its end is known, forget it). The agent says `r` (pid, stdin received so
- * far, whether it is open, why the process did not start), `o` and `e` (offset, output), `i` (stdin taken, whether it is open), and `x` (wait status, whether for
+ * far, whether it is open, why the process did not start, the note), `o` and `e` (offset, output), `i` (stdin taken, whether it is open), and `x` (wait status, whether for
  * want of memory, whether it did not start) after all output. `f` refuses anything: a code of the error table, and a detail.
  */
 export interface Frame {
@@ -41,8 +42,11 @@ export function frame(type: string, payload: Uint8Array = new Uint8Array(0)): Ui
   return bytes;
 }
 
-/** Strings, or bytes, as one payload. */
-export function list(...strings: (string | Uint8Array)[]): Uint8Array {
+/** A few strings, or bytes, as one payload. */
+export const list = (...strings: (string | Uint8Array)[]): Uint8Array => listOf(strings);
+
+/** The same of any number. */
+export function listOf(strings: (string | Uint8Array)[]): Uint8Array {
   const parts = strings.map((one) => (typeof one === "string" ? encoder.encode(one) : one));
   const bytes = new Uint8Array(parts.reduce((sum, { length }) => sum + 4 + length, 0));
   const view = new DataView(bytes.buffer);

@@ -5,7 +5,7 @@
 export const CONNECTIONS = String.raw`
 use strict; use warnings; no warnings qw(exec once);
 use Socket; use Fcntl qw(:DEFAULT :mode); use POSIX ();
-use Errno qw(EAGAIN EINTR ENOENT ENOTDIR EACCES EPERM ELOOP ENOSPC EDQUOT EROFS);
+use Errno qw(EAGAIN EINTR EMFILE ENFILE EEXIST ENOENT ENOTDIR EACCES EPERM ELOOP ENOSPC EDQUOT EROFS);
 
 $0 = 'sandbar-agent';
 my $TOKEN = delete $ENV{SANDBAR_AGENT_TOKEN};
@@ -16,8 +16,10 @@ my $FRAME = 65536;            # bytes of one frame's payload, going out
 my $MAX_FRAME = 1 << 21;      # the same, coming in
 my $OUT_LIMIT = 1 << 18;      # what is queued on one connection at most
 my $WINDOW = 1 << 20;         # output that nobody has acknowledged, of one stream
-my $MAX_CONNECTIONS = 300;
-my $STRANGER_S = 10;          # how long one may take to say the token
+my $MAX_STRANGERS = 256;      # connections that have not said the token, and how long they may take to
+my $STRANGER_S = 10;
+my $LAST_FD = 1000;           # select takes descriptors below 1024
+my $REAP_S = 0.5;             # a signal may come just before select: what has ended is looked for all the same
 
 our (%conns, %procs, %by_pid, %sandbox_env, $server, $R, $W, $is_stopping);
 ($R, $W) = ('', '');
@@ -30,10 +32,17 @@ sub wants_read { my ($fh, $on) = @_; vec($R, fileno($fh), 1) = $on ? 1 : 0 }
 sub wants_write { my ($fh, $on) = @_; vec($W, fileno($fh), 1) = $on ? 1 : 0 }
 sub forget_fd { my ($fh) = @_; return unless defined fileno($fh); wants_read($fh, 0); wants_write($fh, 0); close $fh }
 
+# On both of IP's versions where there are two: nobody else is to have the port.
 sub listen_on {
-  socket($server, PF_INET, SOCK_STREAM, 0) or die "socket: $!\n";
-  setsockopt($server, SOL_SOCKET, SO_REUSEADDR, 1);
-  bind($server, sockaddr_in($PORT, INADDR_ANY)) or die "port $PORT: $!\n";
+  my $is_bound = socket($server, Socket::AF_INET6(), SOCK_STREAM, 0)
+    && setsockopt($server, Socket::IPPROTO_IPV6(), Socket::IPV6_V6ONLY(), pack 'i', 0)
+    && setsockopt($server, SOL_SOCKET, SO_REUSEADDR, 1)
+    && bind($server, Socket::pack_sockaddr_in6($PORT, Socket::IN6ADDR_ANY()));
+  if (!$is_bound) {
+    socket($server, PF_INET, SOCK_STREAM, 0) or die "socket: $!\n";
+    setsockopt($server, SOL_SOCKET, SO_REUSEADDR, 1);
+    bind($server, sockaddr_in($PORT, INADDR_ANY)) or die "port $PORT: $!\n";
+  }
   listen($server, 512) or die "listen: $!\n";
   nonblocking($server);
   wants_read($server, 1);
@@ -42,14 +51,28 @@ sub listen_on {
 sub nonblocking { my ($fh) = @_; fcntl($fh, F_SETFL, fcntl($fh, F_GETFL, 0) | O_NONBLOCK) }
 sub blocking { my ($fh) = @_; fcntl($fh, F_SETFL, fcntl($fh, F_GETFL, 0) & ~O_NONBLOCK) }
 
+sub strangers { my @oldest_first = sort { $a->{since} <=> $b->{since} } grep { !$_->{known} } values %conns; return @oldest_first }
+
 sub welcome {
   while (accept(my $fh, $server)) {
-    if (keys %conns >= $MAX_CONNECTIONS) { close $fh; next }
+    make_room() if strangers() >= $MAX_STRANGERS;
+    if (fileno $fh > $LAST_FD) { close $fh; next }
     nonblocking($fh);
     setsockopt($fh, 6, 1, 1); # IPPROTO_TCP, TCP_NODELAY
     $conns{fileno $fh} = { fh => $fh, in => '', out => '', since => now() };
     wants_read($fh, 1);
   }
+  return unless $!{EMFILE} || $!{ENFILE};
+  my ($oldest) = strangers();
+  drop($oldest) if $oldest;
+  select(undef, undef, undef, 0.05);
+}
+
+# The oldest of those who have not said the token goes, but none that has said it by now.
+sub make_room {
+  for my $c (strangers()) { hear($c) unless $c->{gone} }
+  my @strangers = strangers();
+  drop($strangers[0]) if @strangers >= $MAX_STRANGERS;
 }
 
 sub drop {
@@ -104,7 +127,9 @@ sub handle {
   } elsif ($c->{proc}) {
     to_process($c->{proc}, $type, $payload);
   } elsif ($type eq 'B') {
-    boot($c, unpack '(N/a*)*', $payload);
+    my ($workdir, @env) = unpack '(N/a*)*', $payload;
+    %sandbox_env = map { split /=/, $_, 2 } @env;
+    in_child($c, $type, $workdir // '');
   } elsif ($type eq 'X') {
     start_process($c, unpack '(N/a*)*', $payload);
   } elsif ($type eq 'A') {
@@ -112,7 +137,7 @@ sub handle {
     return drop($c) unless defined $stderr;
     my $p = $procs{$id} or return refuse($c, 'process_not_found', '');
     join_process($c, $p, $stdout, $stderr);
-  } elsif ($type =~ /^[RWT]$/) {
+  } elsif ($type =~ /^[RWTC]$/) {
     in_child($c, $type, unpack '(N/a*)*', $payload);
   } else {
     drop($c);
@@ -126,12 +151,11 @@ sub refuse {
   $c->{closing} = 1;
 }
 
-sub boot {
-  my ($c, $workdir, @env) = @_;
-  %sandbox_env = map { split /=/, $_, 2 } @env;
+sub make_workdir {
+  my ($c, $workdir) = @_;
   my $why = length $workdir ? make_directories($workdir, 0755) : '';
-  return refuse($c, 'start_failed', "workdir $workdir: $why") if $why;
-  say_to($c, 'b', '');
+  give_up('exec_failed', "workdir $workdir: $why") if $why;
+  send_now($c, 'b', '');
 }
 
 # One operation in a process of its own: whatever it waits for, the agent does not.
@@ -143,12 +167,21 @@ sub in_child {
     $SIG{$_} = 'DEFAULT' for qw(CHLD TERM);
     hold_nothing_but($c);
     blocking($c->{fh});
-    my %run = (R => \&read_file, W => \&write_file, T => \&try_port);
+    my %run = (B => \&make_workdir, R => \&read_file, W => \&write_file, T => \&try_port, C => \&count_connections);
     my $done = eval { $run{$type}->($c, @args); 1 };
-    if (!$done) { my ($code, $detail) = ref $@ ? @{$@} : ('internal', "$@"); eval { send_now($c, 'f', pack '(N/a*)*', $code, $detail) } }
+    fail_child($c, ref $@ ? @{$@} : ('internal', "$@")) unless $done;
     POSIX::_exit(0);
   }
   drop($c);
+}
+
+# The client may still be sending: what is closed before that is read takes the answer with it.
+sub fail_child {
+  my ($c, $code, $detail) = @_;
+  eval { send_now($c, 'f', pack '(N/a*)*', $code, $detail) } or return;
+  shutdown $c->{fh}, 1;
+  alarm $STRANGER_S;
+  while (sysread $c->{fh}, my $rest, 1 << 17) { }
 }
 
 # What others wait for the end of must not stay open here: the input of a process, the other connections.
@@ -170,7 +203,22 @@ sub try_port {
   send_now($c, 't', $is_open ? '1' : '0');
 }
 
+# How many connections each of these ports has here.
+sub count_connections {
+  my ($c, @ports) = @_;
+  my %count;
+  for my $path ('/proc/net/tcp', '/proc/net/tcp6') {
+    open(my $fh, '<', $path) or next;
+    while (<$fh>) { $count{hex $1}++ if /^\s*\d+: [0-9A-F]+:([0-9A-F]{4}) \S+ 01 / }
+  }
+  send_now($c, 'c', pack '(N/a*)*', map { $count{$_} // 0 } @ports);
+}
+
+# Whether the kernel, when it wants memory, takes others first: as far as it may be asked for that.
+sub spare { my ($score) = @_; open(my $fh, '>', '/proc/self/oom_score_adj') or return; syswrite $fh, $score; close $fh }
+
 sub serve {
+  spare(-900);
   pipe(my $woken, my $wake) or die "pipe: $!\n";
   nonblocking($_) for $woken, $wake;
   $SIG{CHLD} = sub { syswrite $wake, 'c' };
@@ -182,7 +230,7 @@ sub serve {
     my $patience = next_deadline();
     my $n = select(my $r = $R, my $w = $W, undef, $patience);
     if ($n > 0) {
-      if (vec($r, fileno $woken, 1)) { sysread $woken, my $signals, 4096; stop_all() if $signals =~ /t/; reap() }
+      if (vec($r, fileno $woken, 1)) { sysread $woken, my $signals, 4096; stop_all() if $signals =~ /t/ }
       welcome() if vec($r, fileno $server, 1);
       # Copies: whoever is heard may be the end of others.
       for my $p (my @procs = values %procs) { run_process($p, \$r, \$w) }
@@ -191,6 +239,7 @@ sub serve {
         flush_to($c) if !$c->{gone} && vec($w, fileno $c->{fh}, 1);
       }
     }
+    reap();
     finish_late(now());
     for my $c (my @conns = values %conns) { drop($c) if !$c->{known} && now() - $c->{since} > $STRANGER_S }
     exit 0 if $is_stopping && !%by_pid;

@@ -16,6 +16,7 @@ sub send_now {
     if (!defined $n) { next if $!{EINTR}; die "the client has gone\n" }
     substr($message, 0, $n, '');
   }
+  return 1;
 }
 
 sub write_all {
@@ -53,14 +54,17 @@ sub code_of_errno {
   return 'permission_denied';
 }
 
-# Makes the directory and its parents. Why not, where that fails.
+# Makes the directory and its parents. Why not, where that fails, in $!, too.
 sub make_directories {
   my ($path, $mode) = @_;
   my $made = '';
   for my $part (split m{/}, $path) {
     $made .= "$part/";
     next if -d $made || mkdir $made, $mode;
-    return lc "$!" unless -d $made;
+    my $errno = $! + 0;
+    next if -d $made;
+    $! = $errno == EEXIST ? ENOTDIR : $errno;
+    return lc "$!";
   }
   return '';
 }
@@ -134,8 +138,7 @@ sub write_file {
   give_up('is_a_directory', '') if -d $path || $path =~ m{/\.{0,2}\z};
   my ($folder, $file) = $path =~ m{^(.*/)(.*)\z}s;
   if (!-d $folder) {
-    make_directories($folder, 0755);
-    if (!-d $folder) { $! = 0; stat $folder; give_up($!{ENOTDIR} || has_file_above($folder) ? 'not_a_directory' : code_of_errno(), '') }
+    give_up(code_of_errno(), '') if make_directories($folder, 0755);
   }
   # From here on it is this folder, whatever becomes of the path to it.
   chdir $folder or give_up(code_of_errno(), '');
@@ -167,8 +170,6 @@ sub write_file {
   die $why unless $done;
   send_now($c, 'z', '');
 }
-
-sub has_file_above { my ($path) = @_; while ($path =~ s{[^/]*/$}{}) { return 1 if length $path > 1 && -e substr($path, 0, -1) && !-d $path } return 0 }
 
 sub random_bytes { open(my $fh, '<', '/dev/urandom') or give_up('internal', 'no random bytes'); sysread $fh, my $bytes, $_[0]; return $bytes }
 

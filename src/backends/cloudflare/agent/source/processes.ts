@@ -1,12 +1,13 @@
 /** The part of the agent that runs processes: their start, their output and input, their end. */
 export const PROCESSES = String.raw`
+my $KEPT_S = 3600;            # how long the end of a process is kept for its object
 my $DRAIN_S = 0.25;           # how long the last output of a process is waited for, where others hold its pipes open
 my $MAX_PROCESSES = 220;      # that run at once: select takes 1024 descriptors
 my $TERMINAL_BUFFER = 1 << 17; # what a terminal may hold at most
 my ($TIOCSPTLCK, $TIOCGPTN, $TIOCSCTTY, $TIOCSWINSZ, $FIONREAD) = (0x40045431, 0x80045430, 0x540E, 0x5414, 0x541B);
 
 sub start_process {
-  my ($c, $id, $cwd, $user, $stdin, $is_open, $stdout, $stderr, $rows, $cols, $argc, @rest) = @_;
+  my ($c, $id, $cwd, $user, $stdin, $is_open, $stdout, $stderr, $rows, $cols, $note, $kill_after, $argc, @rest) = @_;
   return drop($c) unless $argc && $argc <= @rest;
   return join_process($c, $procs{$id}, 0, 0) if $procs{$id};
   return refuse($c, 'exec_failed', "More than $MAX_PROCESSES processes run in the sandbox.") if keys %by_pid >= $MAX_PROCESSES;
@@ -14,11 +15,12 @@ sub start_process {
   my %env = (%sandbox_env, map { split /=/, $_, 2 } @rest);
   my $who = length $user ? eval { user_of($user) } : undef;
   return refuse($c, 'exec_failed', $@ =~ s/\n$//r) if length $user && !$who;
-  my $p = { id => $id, input => $stdin, taken => 0, is_input_over => !$is_open, streams => [], oom => oom_kills() };
+  my $p = { id => $id, input => $stdin, taken => 0, is_input_over => !$is_open, streams => [], oom => oom_kills(), note => $note, why => '' };
   my ($said, $say, $pid, %child);
   my $is_begun = eval {
     %child = $rows ? open_terminal($p, $rows, $cols, $who) : open_pipes($p, $is_open || length $stdin, $stdout, $stderr);
     pipe($said, $say) or die "pipe: $!\n";
+    die "Too many files are open in the sandbox's agent.\n" if fileno $say > $LAST_FD;
     defined($pid = fork) or die "fork: $!\n";
     1;
   };
@@ -34,22 +36,27 @@ sub start_process {
   }
   close $say;
   close $_ for grep { $_ && $_ != ($p->{slave} // 0) } @child{qw(in out err)};
-  # It closes when the program runs.
-  my $failure = '';
-  for (;;) {
-    my $n = sysread $said, $failure, 4096, length $failure;
-    last unless $n || !defined $n && $!{EINTR};
-  }
-  close $said;
-  ($p->{pid}, $procs{$id}, $by_pid{$pid}) = ($pid, $p, $p);
-  if (length $failure) {
-    my ($code, $why) = unpack 'C a*', $failure;
+  ($p->{pid}, $p->{said}, $procs{$id}, $by_pid{$pid}) = ($pid, $said, $p, $p);
+  $p->{kill_at} = now() + $kill_after if $kill_after;
+  nonblocking($said);
+  wants_read($said, 1);
+  join_process($c, $p, 0, 0);
+}
+
+# It closes when the program runs; what comes before is why it does not.
+sub hear_child {
+  my ($p) = @_;
+  my $n = sysread($p->{said}, $p->{why}, 4096, length $p->{why});
+  return if $n || !defined $n && ($!{EAGAIN} || $!{EINTR});
+  forget_fd(delete $p->{said});
+  if (length $p->{why}) {
+    my ($code, $why) = unpack 'C a*', $p->{why};
     $p->{failure} = $why;
     $p->{code} = $code << 8;
-    my $to = $p->{slave} ? 0 : 1;
-    $p->{streams}[$to]{buffer} .= $p->{slave} ? "$why\r\n" : "$why\n" unless $p->{streams}[$to]{is_ignored};
+    my $to = $p->{master} ? 0 : 1;
+    $p->{streams}[$to]{buffer} .= $p->{master} ? "$why\r\n" : "$why\n" unless $p->{streams}[$to]{is_ignored};
   }
-  join_process($c, $p, 0, 0);
+  greet($p);
   give_input($p);
 }
 
@@ -57,6 +64,7 @@ sub start_process {
 sub become {
   my ($child, $cwd, $who, $env, $argv) = @_;
   $SIG{$_} = 'DEFAULT' for qw(CHLD TERM PIPE HUP INT);
+  spare(0);
   POSIX::setsid();
   ioctl($child->{in}, $TIOCSCTTY, my $is_stolen = 0) if $child->{is_terminal};
   my @fds = map { fileno $child->{$_} } qw(in out err);
@@ -70,10 +78,21 @@ sub become {
   }
   chdir $cwd or return (126, "$cwd: " . lc $!) if length $cwd;
   my $program = $argv->[0];
+  # No shell runs what says of no interpreter: exec by name would have one do it.
+  return (126, "$program: exec format error") if is_of_no_format($program);
   exec { $program } @$argv;
   my $is_absent = $!{ENOENT} || $!{ENOTDIR};
   my $why = $is_absent && $program !~ m{/} ? 'not found' : lc "$!";
   return ($is_absent ? 127 : 126, "$program: $why");
+}
+
+sub is_of_no_format {
+  my ($program) = @_;
+  my @paths = $program =~ m{/} ? $program : map { (length ? $_ : '.') . "/$program" } split /:/, $ENV{PATH} // '/usr/bin:/bin', -1;
+  my ($path) = grep { -f $_ && -x _ } @paths;
+  return 0 unless defined $path && sysopen(my $fh, $path, O_RDONLY | O_NONBLOCK);
+  my $magic = '';
+  return sysread($fh, $magic, 4) && $magic !~ /^(?:\x7fELF|#!)/;
 }
 
 sub user_of {
@@ -135,8 +154,17 @@ sub join_process {
     $s->{sent} = $offsets[$n] < $s->{base} ? $s->{base} : $offsets[$n];
   }
   $p->{has_told_end} = 0;
+  greet($p) unless $p->{said};
+}
+
+# What the object may have lost is said again: how much input was taken, and its own note.
+sub greet {
+  my ($p) = @_;
+  my $c = $p->{conn} or return;
   my $is_open = $p->{in} && !$p->{is_input_over} ? 1 : 0;
-  say_to($c, 'r', pack 'N Q> C N/a*', $p->{pid}, $p->{taken} + length $p->{input}, $is_open, $p->{failure} // '');
+  my @words = ($p->{failure} // '', $p->{note});
+  say_to($c, 'r', pack 'N Q> C (N/a*)2', $p->{pid}, $p->{taken} + length $p->{input}, $is_open, @words);
+  tell_input($p);
   feed($p);
 }
 
@@ -144,6 +172,7 @@ sub join_process {
 sub feed {
   my ($p) = @_;
   my $c = $p->{conn} or return;
+  return if $p->{said};
   my $is_all = 1;
   for my $n (0, 1) {
     my $s = $p->{streams}[$n];
@@ -188,7 +217,7 @@ sub to_process {
   }
 }
 
-sub tell_input { my ($p) = @_; say_to($p->{conn}, 'i', pack 'Q> C', $p->{taken}, $p->{in} ? 1 : 0) if $p->{conn} }
+sub tell_input { my ($p) = @_; say_to($p->{conn}, 'i', pack 'Q> C', $p->{taken}, $p->{in} ? 1 : 0) if $p->{conn} && !$p->{said} }
 
 sub give_input {
   my ($p) = @_;
@@ -216,6 +245,7 @@ sub close_input {
 
 sub run_process {
   my ($p, $r, $w) = @_;
+  hear_child($p) if $p->{said} && vec($$r, fileno $p->{said}, 1);
   give_input($p) if $p->{in} && vec($$w, fileno $p->{in}, 1);
   my $has_more = 0;
   for my $s (@{$p->{streams}}) {
@@ -244,6 +274,7 @@ sub reap {
   while ((my $pid = waitpid(-1, POSIX::WNOHANG())) > 0) {
     my $status = $?;
     my $p = delete $by_pid{$pid} or next;
+    $p->{ended_at} = now();
     $p->{code} //= $status;
     $_->{last} = end_of($_) + waiting($_->{fh}) for grep { !$_->{is_over} } @{$p->{streams}};
     $p->{was_oom} = ($status & 127) == 9 && oom_kills() > $p->{oom};
@@ -269,7 +300,11 @@ sub drain {
 # Output that others may still write is not waited for beyond the deadline; what was written before it is kept.
 sub finish_late {
   my ($now) = @_;
-  for my $p (values %procs) {
+  for my $p (my @procs = values %procs) {
+    # Whoever was to kill it has not.
+    kill 9, -$p->{pid} if $p->{kill_at} && $now >= $p->{kill_at} && $by_pid{$p->{pid}};
+    # Nobody has come for its end.
+    delete $procs{$p->{id}} if defined $p->{ended_at} && !$p->{conn} && $now - $p->{ended_at} > $KEPT_S;
     next unless defined $p->{drain_at} && $now >= $p->{drain_at};
     my @open = grep { !$_->{is_over} } @{$p->{streams}};
     drain($p) if @open;
@@ -280,7 +315,7 @@ sub finish_late {
 }
 
 sub next_deadline {
-  my $next = $is_stopping || grep({ !$_->{known} } values %conns) ? now() + 1 : undef;
+  my $next = $is_stopping || %by_pid || strangers() ? now() + $REAP_S : undef;
   for my $p (values %procs) { my $at = $p->{drain_at}; $next = $at if defined $at && (!defined $next || $at < $next) }
   return undef unless defined $next;
   my $left = $next - now();

@@ -1,0 +1,26 @@
+import type { CloudflareProcesses } from "./processes.ts";
+import type { CloudflareStore } from "./store.ts";
+
+/** What all outputs of a sandbox may take in the object's storage. */
+export const MAX_OUTPUT_BYTES = 256 * 1024 * 1024;
+/** What is left to each output of a process that runs, when all of them together are too much. */
+const LAST_BYTES = 256 * 1024;
+
+/** Keeps the outputs within the bound: those that ended first go first, then those that run are shortened. */
+export function keepWithinBudget(
+  store: CloudflareStore,
+  processes: CloudflareProcesses,
+  maxBytes = MAX_OUTPUT_BYTES,
+): void {
+  if (store.outputBytes <= maxBytes) return;
+  const ended = processes.all.filter(({ exit }) => exit);
+  const running = processes.all.filter(({ exit }) => !exit);
+  for (const { logs } of ended) {
+    for (const log of Object.values(logs)) log.discard();
+    if (store.outputBytes <= maxBytes) return;
+  }
+  for (const { logs } of running) {
+    for (const log of Object.values(logs)) log.shorten(LAST_BYTES);
+    if (store.outputBytes <= maxBytes) return;
+  }
+}
