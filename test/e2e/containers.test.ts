@@ -1,10 +1,12 @@
 import Docker from "dockerode";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { WebSocket } from "ws";
 import { containersOf } from "../../src/dev/docker-cli.ts";
-import { Instance } from "./instance.ts";
+import { Instance, sleep } from "./instance.ts";
 import { pidsOf } from "./leftovers.ts";
 import { localContainers } from "./local-containers.ts";
 import { RUNTIMES } from "./runtimes.ts";
+import { WEBSOCKET_SERVER } from "./websocket-server.ts";
 
 /** How long states may stay untrue. */
 const TRUE_AGAIN_MS = 15_000;
@@ -141,6 +143,64 @@ describe.skipIf(!RUNTIMES.includes("cloudflare"))("sandboxes on Cloudflare Conta
     await instance.exec(probed, ["touch", "/tmp/go"]);
     await instance.until(probed, ["ready"]);
     for (const one of [id, probed]) await instance.call("DELETE", `/sandboxes/${one}`);
+  });
+
+  it("fail to start with the reason, and soon", async () => {
+    const began = Date.now();
+    const workdir = await instance.create({ workdir: "/etc/passwd/below" });
+    const ended = await instance.until(workdir, ["terminated"]);
+    expect(ended).toMatchObject({ finish_reason: "start_failed" });
+    expect(ended.error).toContain("workdir /etc/passwd/below: not a directory");
+    const entrypoint = await instance.create({ entrypoint: ["/no/such/program"] });
+    expect((await instance.until(entrypoint, ["terminated"])).error).toContain("/no/such/program: no such file");
+    expect(Date.now() - began).toBeLessThan(15_000);
+  });
+
+  it("run no shell that was not asked for", async () => {
+    const id = await instance.create();
+    const put = await instance.fetch(`/sandboxes/${id}/files?path=/bin/plain&mode=755`, {
+      method: "PUT",
+      body: "echo ran\n",
+      headers: { "content-type": "application/octet-stream" },
+    });
+    expect(put.status).toBe(204);
+    expect(await instance.exec(id, ["plain"])).toMatchObject({ returncode: 126, stderr: "plain: exec format error\n" });
+    await instance.call("DELETE", `/sandboxes/${id}`);
+  });
+
+  it("are kept by an open socket through a tunnel, and by nothing when it is closed", async () => {
+    const id = await instance.create({ encrypted_ports: [9000], idle_timeout: 3 });
+    await instance.exec(id, ["true"]);
+    await instance.fetch(`/sandboxes/${id}/files?path=/srv/echo.py`, {
+      method: "PUT",
+      body: WEBSOCKET_SERVER,
+      headers: { "content-type": "application/octet-stream" },
+    });
+    // Not an exec: that alone would keep it.
+    await instance.exec(id, ["sh", "-c", "setsid python3 /srv/echo.py >/dev/null 2>&1 &"]);
+    const open = () => {
+      const headers = { host: `9000-${id}.localhost` };
+      const socket = new WebSocket(`ws://127.0.0.1:${instance.port}/`, { headers });
+      return new Promise<WebSocket>((done, fail) => socket.once("open", () => done(socket)).once("error", fail));
+    };
+    await expect
+      .poll(
+        () =>
+          open().then(
+            (socket) => (socket.terminate(), true),
+            () => false,
+          ),
+        { timeout: 5000 },
+      )
+      .toBe(true);
+    const socket = await open();
+    await sleep(9000);
+    expect(await instance.sandbox(id)).toMatchObject({ state: "ready" });
+    const echoed = new Promise((done) => socket.once("message", (data) => done(String(data))));
+    socket.send("still here");
+    expect(await echoed).toBe("still here");
+    socket.terminate();
+    expect(await instance.until(id, ["terminated"], 20_000)).toMatchObject({ finish_reason: "idle_timeout" });
   });
 
   it("end with their container, within 15 s, and leave none", async () => {

@@ -40,6 +40,7 @@ describe("an agent that lies about a process", () => {
     ["an offset below by 2^32", () => frame("o", outputPayload(2n ** 32n + 5n, encode("x")))],
     ["half an offset", () => frame("o", new Uint8Array(7))],
     ["nothing for an output", () => frame("e")],
+    ["an output of nothing", () => frame("o", outputPayload(5, new Uint8Array(0)))],
     ["a frame that is too long", tooLong],
     ["a frame of 4 GiB", () => new Uint8Array(5).fill(0xff)],
     ["a frame of an unknown type", () => frame("?", encode("what"))],

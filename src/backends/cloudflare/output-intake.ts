@@ -22,6 +22,8 @@ export class OutputIntake {
   #storedAt = 0;
   #gathering: ReturnType<typeof setTimeout> | undefined;
   readonly #unacknowledged = new Set<OutputStream>();
+  /** Up to where the agent was told that it is stored. */
+  readonly #acknowledged: Record<OutputStream, number> = { stdout: 0, stderr: 0 };
   #connection: AgentConnection | undefined;
   #poll: ReturnType<typeof setTimeout> | undefined;
 
@@ -88,10 +90,14 @@ export class OutputIntake {
   /** Tells the agent what is stored, unless a reader is so far behind that the process is to wait for it. */
   #acknowledge(): void {
     const due = [...this.#unacknowledged].filter((stream) => this.logs[stream].hasRoom);
-    for (const stream of due) this.#unacknowledged.delete(stream);
+    for (const stream of due) {
+      this.#unacknowledged.delete(stream);
+      this.#acknowledged[stream] = this.logs[stream].length;
+    }
     if (due.length > 0) {
-      const upTo = (log: SqliteLog) => (log.hasRoom ? log.length : 0);
-      this.#connection?.tellLatest(frame("a", numbers(upTo(this.logs.stdout), upTo(this.logs.stderr))));
+      // Both, always: one that is overtaken on its way must not take the other's along.
+      const { stdout, stderr } = this.#acknowledged;
+      this.#connection?.tellLatest(frame("a", numbers(stdout, stderr)));
     }
     // Readers that move let it go on, and so does time: those that do not are not waited for.
     if (this.#unacknowledged.size === 0 || this.#poll !== undefined) return;

@@ -92,7 +92,7 @@ sub is_of_no_format {
   my ($path) = grep { -f $_ && -x _ } @paths;
   return 0 unless defined $path && sysopen(my $fh, $path, O_RDONLY | O_NONBLOCK);
   my $magic = '';
-  return sysread($fh, $magic, 4) && $magic !~ /^(?:\x7fELF|#!)/;
+  return defined sysread($fh, $magic, 4) && $magic !~ /^(?:\x7fELF|#!)/;
 }
 
 sub user_of {
