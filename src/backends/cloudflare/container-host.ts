@@ -208,7 +208,13 @@ export class ContainerHost {
 
   async #mainEnded(main: CloudflareProcess): Promise<void> {
     const { exit } = main;
-    if (!exit || !this.container.isRunning) return;
+    const generation = this.#store.container?.generation;
+    if (!exit || generation === undefined || !this.container.isRunning) return;
+    if (exit.reason === "host_lost") {
+      // How it ended nobody knows: the container goes as one that was lost.
+      await this.stop(generation);
+      return this.#object.ended();
+    }
     await this.container.exited({ returncode: exit.returncode, oom: exit.reason === "oom", deadline: false });
     this.#processes.end();
   }

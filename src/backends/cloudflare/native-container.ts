@@ -1,6 +1,12 @@
 import type { ContainerExit, StartSpec } from "../../contract/host-protocol.ts";
 import { ApiError } from "../../contract/errors.ts";
-import { AgentConnection, withTimeLimit, type AgentAddress, type AgentSocket } from "./agent/connection.ts";
+import {
+  AgentConnection,
+  unreachable,
+  withTimeLimit,
+  type AgentAddress,
+  type AgentSocket,
+} from "./agent/connection.ts";
 import { list, listOf, stringsOf, variablesOf } from "./agent/frames.ts";
 import { AGENT_PORT, AGENT_PROGRAM } from "./agent/program.ts";
 import { instanceTypeFor } from "./instance-types.ts";
@@ -124,11 +130,17 @@ export class NativeContainer {
 
   /**
    * The platform is to leave the container alone until its deadline, and not much longer. It counts from when anything was last
-   * asked of it, so it is told anew from time to time.
+   * asked of it, so it is told anew from time to time. Throws `backend_unavailable`.
    */
   async stayUntilDeadline(): Promise<void> {
     const { deadlineAt = 0 } = this.#store.container ?? {};
-    await this.#container.setInactivityTimeout(Math.max(1, deadlineAt - Date.now()) + INACTIVITY_SLACK_MS);
+    const leftMs = Math.max(1, deadlineAt - Date.now());
+    try {
+      await this.#container.setInactivityTimeout(leftMs + INACTIVITY_SLACK_MS);
+    } catch (cause) {
+      // It may have ended just now.
+      throw unreachable(cause);
+    }
   }
 
   /**

@@ -32,6 +32,7 @@ export class CloudflareProcesses {
   /** Those that an earlier life of the object left running, until they are taken up. */
   #left: CloudflareProcess[];
   #resuming: Promise<void> | undefined;
+  #mainBefore: CloudflareProcess | undefined;
 
   constructor(
     surroundings: ProcessSurroundings,
@@ -45,6 +46,8 @@ export class CloudflareProcesses {
       this.#byId.set(kept.processId, new CloudflareProcess(kept, surroundings));
     }
     this.#left = this.all.filter((process) => !process.exit);
+    const main = this.#byId.get(MAIN_PROCESS_ID);
+    if (main?.exit) this.#mainBefore = main;
   }
 
   get all(): CloudflareProcess[] {
@@ -68,8 +71,14 @@ export class CloudflareProcesses {
     return (await this.#once(processId, () => this.#adopt(processId))).process;
   }
 
-  /** Takes up those that an earlier life of the object left running; done when all of them are. */
+  /**
+   * Takes up those that an earlier life of the object left running; done when all of them are. An entrypoint whose end that life
+   * has written down, and no more, ends its container now.
+   */
   async resume(): Promise<void> {
+    const main = this.#mainBefore;
+    this.#mainBefore = undefined;
+    if (main) this.#keepAwake(this.#mainEnded(main));
     if (this.#left.length > 0) {
       const left = this.#left.splice(0);
       const before = this.#resuming;
