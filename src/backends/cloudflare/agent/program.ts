@@ -1,6 +1,7 @@
 import { CONNECTIONS } from "./source/connections.ts";
 import { FILES } from "./source/files.ts";
 import { PROCESSES } from "./source/processes.ts";
+import { STARTING } from "./source/starting.ts";
 
 /**
  * The agent: what a Cloudflare container runs as its first process. It starts processes, holds their output until the
@@ -10,7 +11,7 @@ import { PROCESSES } from "./source/processes.ts";
  *
  * Everything it says is hostile input to the object: root in the sandbox can be it.
  */
-export const AGENT_PROGRAM = `${CONNECTIONS}${FILES}${PROCESSES}\nserve();\n`;
+export const AGENT_PROGRAM = `${CONNECTIONS}${FILES}${STARTING}${PROCESSES}\nserve();\n`;
 
 /** The port it listens on inside. No tunnel leads there. */
 export const AGENT_PORT = 39_717;

@@ -191,7 +191,12 @@ sub put_in_place {
   # A file that is a mount of its own (/etc/hosts) cannot be replaced, only written.
   sysopen(my $from, $temporary, O_RDONLY) or give_up(code_of_errno(), '');
   sysopen(my $to, $path, O_WRONLY | O_TRUNC) or give_up(code_of_errno(), '');
-  while (sysread $from, my $bytes, $FRAME) { write_all($to, $bytes) }
+  for (;;) {
+    my $n = sysread($from, my $bytes, $FRAME);
+    give_up(code_of_errno(), '') unless defined $n;
+    last if $n == 0;
+    write_all($to, $bytes);
+  }
   chmod oct $mode, $path if length $mode;
 }
 `;
