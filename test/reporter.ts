@@ -22,6 +22,7 @@ export default class SummaryReporter implements Reporter {
     const ranOn = {
       worker: "in workerd, on real Durable Objects, D1 and R2",
       backend: "in workerd, backends against real hosts",
+      cloudflare: "on real containers beside their objects in workerd",
       host: "on real containers of this machine",
       e2e: "over HTTP, against `npm start`",
     } as Record<string, string>;

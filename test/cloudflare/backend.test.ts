@@ -1,9 +1,11 @@
-import { inject } from "vitest";
+import { describe, inject } from "vitest";
 import { describeBackend } from "../backends/contract.ts";
 import { RemoteBackend } from "./remote-backend.ts";
 
-// Real containers, each beside its object in workerd: see `setup.ts`.
 const workerUrl = inject("containerWorker");
-if (workerUrl !== undefined) {
-  describeBackend({ name: "cloudflare", image: "base", open: (sandboxId) => new RemoteBackend(workerUrl, sandboxId) });
-}
+
+// Real containers, each beside its object in workerd: see `setup.ts`.
+describe.skipIf(workerUrl === undefined)("on Cloudflare Containers", () => {
+  const open = (sandboxId: string) => new RemoteBackend(workerUrl ?? "", sandboxId);
+  describeBackend({ name: "cloudflare", image: "base", open });
+});
