@@ -161,6 +161,13 @@ describe.skipIf(noPerl !== undefined)("Cloudflare's agent", { timeout: 30_000 },
         code: 126,
         stderr: `${dir}/closed: permission denied\n`,
       });
+      // What is not in PATH is not found, though a part of it may not be looked into.
+      const env = { PATH: `${dir}/closed:/usr/bin:/bin` };
+      expect(await agent.exec(["true"], { user: "nobody", env })).toMatchObject({ code: 0 });
+      expect(await agent.exec(["nope"], { user: "nobody", env })).toMatchObject({
+        code: 127,
+        stderr: "nope: not found\n",
+      });
     });
 
     it("never sees the token, nor does who looks at the agent", async () => {

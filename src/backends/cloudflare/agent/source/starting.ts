@@ -78,15 +78,25 @@ sub become {
   # No shell runs what says of no interpreter: exec by name would have one do it.
   return (126, "$program: exec format error") if is_of_no_format($program);
   exec { $program } @$argv;
-  my $is_absent = $!{ENOENT} || $!{ENOTDIR};
+  my $errno = $! + 0;
+  my $is_absent = $errno == ENOENT || $errno == ENOTDIR;
+  # A directory of PATH that the user may not look into hides nothing.
+  $is_absent ||= $errno == EACCES && $program !~ m{/} && !grep { -e $_ } paths_of($program);
+  $! = $errno;
   my $why = $is_absent && $program !~ m{/} ? 'not found' : lc "$!";
   return ($is_absent ? 127 : 126, "$program: $why");
 }
 
+# Where a program may lie.
+sub paths_of {
+  my ($program) = @_;
+  return $program if $program =~ m{/};
+  return map { (length ? $_ : '.') . "/$program" } split /:/, $ENV{PATH} // '/usr/bin:/bin', -1;
+}
+
 sub is_of_no_format {
   my ($program) = @_;
-  my @paths = $program =~ m{/} ? $program : map { (length ? $_ : '.') . "/$program" } split /:/, $ENV{PATH} // '/usr/bin:/bin', -1;
-  my ($path) = grep { -f $_ && -x _ } @paths;
+  my ($path) = grep { -f $_ && -x _ } paths_of($program);
   return 0 unless defined $path && sysopen(my $fh, $path, O_RDONLY | O_NONBLOCK);
   my $magic = '';
   return defined sysread($fh, $magic, 4) && $magic !~ /^(?:\x7fELF|#!)/;
