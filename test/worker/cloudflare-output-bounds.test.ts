@@ -89,6 +89,30 @@ describe("the output of a process in the object's storage", () => {
     });
   });
 
+  it.each(["at once", "a little later"])("is asked for again when the storage does not take it %s", async (when) => {
+    await withLab(async ({ agent, storage, store, start }) => {
+      const [process, connection] = await start();
+      await connection.out(0, "first ");
+      await until(() => process.logs.stdout.length === 6, "the first output");
+      if (when === "at once") await new Promise((resolve) => setTimeout(resolve, 100));
+      storage.sql.exec("CREATE TRIGGER full BEFORE UPDATE ON cf_output BEGIN SELECT RAISE(ABORT, 'full'); END");
+      await connection.out(6, "second ");
+      await connection.out(0, "other ", "e");
+      await until(() => connection.isClosed, "the end of the connection");
+      expect(process.logs.stdout.length).toBe(6);
+      expect(store.outputBytes).toBeLessThanOrEqual(12);
+      storage.sql.exec("DROP TRIGGER full");
+      const again = await agent.greeted("A");
+      const [, stdout, stderr] = again.words.map(Number) as [number, number, number];
+      await again.started();
+      await again.out(stdout, "first second ".slice(stdout));
+      if (stderr < 6) await again.out(stderr, "other ".slice(stderr), "e");
+      await again.exits(0);
+      await within(process.ended, 2_000);
+      expect([await textOf(process, "stdout"), await textOf(process, "stderr")]).toEqual(["first second ", "other "]);
+    });
+  });
+
   it("comes to who reads along, write by write", async () => {
     await withLab(async ({ start }) => {
       const [process, connection] = await start();

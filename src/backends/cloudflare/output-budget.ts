@@ -1,3 +1,4 @@
+import type { CloudflareProcess } from "./process.ts";
 import type { CloudflareProcesses } from "./processes.ts";
 import type { CloudflareStore } from "./store.ts";
 
@@ -13,7 +14,8 @@ export function keepWithinBudget(
   maxBytes = MAX_OUTPUT_BYTES,
 ): void {
   if (store.outputBytes <= maxBytes) return;
-  const ended = processes.all.filter(({ exit }) => exit);
+  const endOf = ({ exit }: CloudflareProcess) => exit?.at ?? 0;
+  const ended = processes.all.filter(({ exit }) => exit).toSorted((one, other) => endOf(one) - endOf(other));
   const running = processes.all.filter(({ exit }) => !exit);
   for (const { logs } of ended) {
     for (const log of Object.values(logs)) log.discard();

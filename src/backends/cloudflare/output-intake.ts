@@ -17,8 +17,8 @@ const GATHER_BYTES = 64 * 1024;
 export class OutputIntake {
   readonly logs: Record<OutputStream, SqliteLog>;
   readonly #stored: () => void;
-  readonly #gathered: Record<OutputStream, Uint8Array[]> = { stdout: [], stderr: [] };
-  #gatheredBytes = 0;
+  /** What has come and is not stored yet. Whatever is lost of it is sent again: it is not acknowledged. */
+  #gathered = nothing();
   #storedAt = 0;
   #gathering: ReturnType<typeof setTimeout> | undefined;
   readonly #unacknowledged = new Set<OutputStream>();
@@ -51,31 +51,45 @@ export class OutputIntake {
   /** Takes what an output frame holds. Throws when that is not what comes next. */
   take(stream: OutputStream, payload: Uint8Array): void {
     const log = this.logs[stream];
-    const waiting = this.#gathered[stream].reduce((sum, { length }) => sum + length, 0);
-    if (numberAt(payload, 0) !== log.length + waiting || payload.length === 8 || log.isOverrun) throw nonsense();
-    this.#gathered[stream].push(payload.slice(8));
-    this.#gatheredBytes += payload.length - 8;
+    const gathered = this.#gathered[stream];
+    if (numberAt(payload, 0) !== log.length + gathered.bytes || payload.length === 8 || log.isOverrun) throw nonsense();
+    gathered.parts.push(payload.slice(8));
+    gathered.bytes += payload.length - 8;
     // What comes after a while of nothing is somebody's echo: it does not wait.
     const isDue = this.#gatheredBytes >= GATHER_BYTES || Date.now() - this.#storedAt >= GATHER_MS;
     if (isDue) this.settle();
-    else this.#gathering ??= setTimeout(() => this.settle(), GATHER_MS);
+    else this.#gathering ??= setTimeout(() => this.#settleInTime(), GATHER_MS);
   }
 
-  /** Stores all that has come. */
+  /** Stores all that has come. Throws when the storage takes no more: then the connection is of no use either. */
   settle(): void {
     clearTimeout(this.#gathering);
     this.#gathering = undefined;
     if (this.#gatheredBytes === 0) return;
+    const gathered = this.#gathered;
+    this.#gathered = nothing();
     for (const stream of OUTPUT_STREAMS) {
-      const parts = this.#gathered[stream].splice(0);
-      if (parts.length === 0) continue;
-      this.logs[stream].append(parts.length === 1 ? parts[0]! : joined(parts));
+      const { parts, bytes } = gathered[stream];
+      if (bytes === 0) continue;
+      this.logs[stream].append(parts.length === 1 ? parts[0]! : joined(parts, bytes));
       this.#unacknowledged.add(stream);
     }
-    this.#gatheredBytes = 0;
     this.#storedAt = Date.now();
     this.#acknowledge();
     this.#stored();
+  }
+
+  get #gatheredBytes(): number {
+    return this.#gathered.stdout.bytes + this.#gathered.stderr.bytes;
+  }
+
+  #settleInTime(): void {
+    try {
+      this.settle();
+    } catch (error) {
+      console.error("Output could not be stored. It is asked for again.", error);
+      this.#connection?.close();
+    }
   }
 
   /** Nothing more comes. */
@@ -108,8 +122,12 @@ export class OutputIntake {
   }
 }
 
-function joined(parts: Uint8Array[]): Uint8Array {
-  const bytes = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
+function nothing(): Record<OutputStream, { parts: Uint8Array[]; bytes: number }> {
+  return { stdout: { parts: [], bytes: 0 }, stderr: { parts: [], bytes: 0 } };
+}
+
+function joined(parts: Uint8Array[], size: number): Uint8Array {
+  const bytes = new Uint8Array(size);
   let at = 0;
   for (const part of parts) {
     bytes.set(part, at);

@@ -121,13 +121,12 @@ export class CloudflareStore {
   }
 
   appendOutput(seq: number, stream: OutputStream, start: number, bytes: Uint8Array): void {
-    this.#outputBytes += bytes.length;
     this.#sql.exec("INSERT INTO cf_output VALUES (?, ?, ?, ?)", seq, STREAM_NUMBER[stream], start, bytes);
+    this.#outputBytes += bytes.length;
   }
 
   /** Adds to the piece that begins at `start`. */
   extendOutput(seq: number, stream: OutputStream, start: number, bytes: Uint8Array): void {
-    this.#outputBytes += bytes.length;
     this.#sql.exec(
       "UPDATE cf_output SET bytes = CAST(bytes || ? AS BLOB) WHERE seq = ? AND stream = ? AND start = ?",
       bytes,
@@ -135,6 +134,7 @@ export class CloudflareStore {
       STREAM_NUMBER[stream],
       start,
     );
+    this.#outputBytes += bytes.length;
   }
 
   /** The piece that holds the byte at the offset. */
