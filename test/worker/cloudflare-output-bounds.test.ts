@@ -11,6 +11,8 @@ import { bytesOf, encode, type LyingConnection, outputPayload, textOf, until, wi
 const MIB = 1024 * 1024;
 const FRAME_BYTES = 65_536;
 
+const decode = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
+
 /** What is at this place of an output that tells its offsets apart. */
 const pattern = (from: number, to: number) =>
   Uint8Array.from({ length: to - from }, (_, index) => (((from + index) >> 8) ^ ((from + index) * 7)) & 0xff);
@@ -94,22 +96,70 @@ describe("the output of a process in the object's storage", () => {
       const [process, connection] = await start();
       await connection.out(0, "first ");
       await until(() => process.logs.stdout.length === 6, "the first output");
-      if (when === "at once") await new Promise((resolve) => setTimeout(resolve, 100));
+      // Who talks without end is put together, which takes a while.
+      const before = when === "at once" ? 0 : 30;
+      for (let at = 0; at < before; at++) await connection.out(6 + at, ".");
+      await until(() => process.logs.stdout.length === 6 + before);
       storage.sql.exec("CREATE TRIGGER full BEFORE UPDATE ON cf_output BEGIN SELECT RAISE(ABORT, 'full'); END");
-      await connection.out(6, "second ");
+      await connection.out(6 + before, "second ");
       await connection.out(0, "other ", "e");
       await until(() => connection.isClosed, "the end of the connection");
-      expect(process.logs.stdout.length).toBe(6);
-      expect(store.outputBytes).toBeLessThanOrEqual(12);
+      expect(process.logs.stdout.length).toBe(6 + before);
+      expect(store.outputBytes).toBeLessThanOrEqual(12 + before);
       storage.sql.exec("DROP TRIGGER full");
       const again = await agent.greeted("A");
       const [, stdout, stderr] = again.words.map(Number) as [number, number, number];
       await again.started();
-      await again.out(stdout, "first second ".slice(stdout));
+      const whole = `first ${".".repeat(before)}second `;
+      await again.out(stdout, whole.slice(stdout));
       if (stderr < 6) await again.out(stderr, "other ".slice(stderr), "e");
       await again.exits(0);
       await within(process.ended, 2_000);
-      expect([await textOf(process, "stdout"), await textOf(process, "stderr")]).toEqual(["first second ", "other "]);
+      expect([await textOf(process, "stdout"), await textOf(process, "stderr")]).toEqual([whole, "other "]);
+    });
+  });
+
+  it("is written seldom for who talks without end, and at once for an answer to somebody's input", async () => {
+    await withLab(async ({ start, store }) => {
+      const [process, connection] = await start({}, true);
+      const writes: string[] = [];
+      const { appendOutput, extendOutput } = store;
+      store.appendOutput = (...all) => (writes.push(decode(all[3])), appendOutput.apply(store, all));
+      store.extendOutput = (...all) => (writes.push(decode(all[3])), extendOutput.apply(store, all));
+      const began = Date.now();
+      let at = 0;
+      for (; Date.now() < began + 1_000; at++) {
+        await connection.out(at, ".");
+        await new Promise((resolve) => setTimeout(resolve, 1));
+      }
+      await until(() => process.logs.stdout.length === at);
+      expect(at).toBeGreaterThan(100);
+      expect(writes.length).toBeLessThan(21 + (Date.now() - began) / 20);
+      void process.input!.offer(encode("?"));
+      await connection.hears("I");
+      await connection.out(at, "a");
+      await connection.out(at + 1, "b");
+      await until(() => process.logs.stdout.length === at + 2);
+      expect(writes.slice(-2)).toEqual(["a", "b"]);
+    });
+  });
+
+  it("is written at once as often as there was input, and no oftener", async () => {
+    await withLab(async ({ store }) => {
+      const { seq } = store.addProcess({ processId: newId("process"), isTerminal: false });
+      const intake = new OutputIntake(store, seq, undefined, () => undefined);
+      const { stdout } = intake.logs;
+      let at = 0;
+      const say = () => intake.take("stdout", outputPayload(at++, encode("x")));
+      for (let time = 0; time < 100; time++) say();
+      expect(stdout.length).toBeGreaterThanOrEqual(20);
+      expect(stdout.length).toBeLessThan(50);
+      for (let turn = 0; turn < 50; turn++) {
+        intake.expectAnswer();
+        say();
+        expect(stdout.length).toBe(at);
+      }
+      intake.end();
     });
   });
 

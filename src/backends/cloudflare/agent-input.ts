@@ -10,12 +10,15 @@ export class AgentInput implements InputSink {
   #connection: AgentConnection | undefined;
   /** Bytes that the agent was sent in all. */
   #sent: number;
+  readonly #onSent: () => void;
   #isClosed = false;
   #isEnded = false;
   #pending: { bytes: Uint8Array; from: number; done: (isTaken: boolean) => void } | undefined;
 
-  constructor(sent: number) {
+  /** `onSent` is called whenever some is on its way. */
+  constructor(sent: number, onSent: () => void) {
     this.#sent = sent;
+    this.#onSent = onSent;
   }
 
   /** The agent has `received` bytes of all. */
@@ -60,6 +63,8 @@ export class AgentInput implements InputSink {
   }
 
   #send(bytes: Uint8Array): void {
-    if (bytes.length > 0) this.#connection?.tell(frame("I", bytes));
+    if (bytes.length === 0) return;
+    this.#connection?.tell(frame("I", bytes));
+    this.#onSent();
   }
 }

@@ -3,11 +3,11 @@ import type { AgentConnection } from "./agent/connection.ts";
 import { frame, nonsense, numberAt, numbers } from "./agent/frames.ts";
 import { SqliteLog } from "./sqlite-log.ts";
 import type { CloudflareStore } from "./store.ts";
+import { WritePace } from "./write-pace.ts";
 
 /** How often it is looked at whether a process that is held may go on. */
 const HELD_POLL_MS = 250;
-/** What comes soon after something was stored waits so long for more, up to so much: each write of the storage costs. */
-const GATHER_MS = 20;
+/** So much is stored at once, whatever the pace. */
 const GATHER_BYTES = 64 * 1024;
 
 /**
@@ -19,7 +19,7 @@ export class OutputIntake {
   readonly #stored: () => void;
   /** What has come and is not stored yet. Whatever is lost of it is sent again: it is not acknowledged. */
   #gathered = nothing();
-  #storedAt = 0;
+  readonly #pace = new WritePace();
   #gathering: ReturnType<typeof setTimeout> | undefined;
   readonly #unacknowledged = new Set<OutputStream>();
   /** Up to where the agent was told that it is stored. */
@@ -55,10 +55,14 @@ export class OutputIntake {
     if (numberAt(payload, 0) !== log.length + gathered.bytes || payload.length === 8 || log.isOverrun) throw nonsense();
     gathered.parts.push(payload.slice(8));
     gathered.bytes += payload.length - 8;
-    // What comes after a while of nothing is somebody's echo: it does not wait.
-    const isDue = this.#gatheredBytes >= GATHER_BYTES || Date.now() - this.#storedAt >= GATHER_MS;
-    if (isDue) this.settle();
-    else this.#gathering ??= setTimeout(() => this.#settleInTime(), GATHER_MS);
+    const waitMs = this.#gatheredBytes >= GATHER_BYTES ? 0 : this.#pace.waitMs;
+    if (waitMs === 0) this.settle();
+    else this.#gathering ??= setTimeout(() => this.#settleInTime(), waitMs);
+  }
+
+  /** Somebody's input went to the process: what it answers is stored at once. */
+  expectAnswer(): void {
+    this.#pace.grant();
   }
 
   /** Stores all that has come. Throws when the storage takes no more: then the connection is of no use either. */
@@ -74,7 +78,7 @@ export class OutputIntake {
       this.logs[stream].append(parts.length === 1 ? parts[0]! : joined(parts, bytes));
       this.#unacknowledged.add(stream);
     }
-    this.#storedAt = Date.now();
+    this.#pace.wrote();
     this.#acknowledge();
     this.#stored();
   }

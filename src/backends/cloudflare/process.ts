@@ -187,7 +187,7 @@ export class CloudflareProcess implements ObservedProcess {
 
   #join(connection: AgentConnection, { received, isInputOpen }: Joined): void {
     this.#connection = connection;
-    this.#agentInput ??= new AgentInput(received);
+    this.#agentInput ??= new AgentInput(received, () => this.#intake.expectAnswer());
     this.#agentInput.connect(connection, received);
     this.#input ??= new ProcessInput({
       sink: this.#agentInput,
