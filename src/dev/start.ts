@@ -9,6 +9,7 @@ import { deriveHostKey, formatJoinToken } from "../contract/host-token.ts";
 import { removeContainersOf, requireDocker } from "./docker-cli.ts";
 import { loadState, migrationsFingerprint, writeAtomically, type DevState } from "./state.ts";
 import { SupervisedProcess } from "./supervisor.ts";
+import { watch } from "./watchdog.ts";
 
 /**
  * `npm start`: the whole of Sandbar on this machine. The Worker under `wrangler dev` with its local D1, R2
@@ -39,9 +40,11 @@ async function main(): Promise<void> {
   const host = new SupervisedProcess(await hostService(directory, url, state), giveUp);
 
   let isStopping = false;
+  let endWatch = () => {};
   async function stop(exitCode: number): Promise<void> {
     if (isStopping) return;
     isStopping = true;
+    endWatch();
     await host.stop();
     await worker.stop();
     if (hasContainers()) await removeContainersOf(join(directory, "worker")).catch(printError);
@@ -61,6 +64,8 @@ async function main(): Promise<void> {
   });
   if (!runtime) return;
   isReady = true;
+  // Wrangler starts a runtime that died again, but what stands before the Worker may then hold every request for ever.
+  if (!isStopping) endWatch = watch(url, () => worker.restart());
   console.log(welcome(port, state.devKey, runtime, hostLine));
 }
 

@@ -75,6 +75,11 @@ export class SupervisedProcess {
     setTimeout(() => !this.#isStopping && this.start(), RESTART_MS);
   }
 
+  /** Ends it at once, to be started again. */
+  restart(): void {
+    if (this.#child) killGroup(this.#child, "SIGKILL");
+  }
+
   /** Ends it and everything it started. */
   async stop(): Promise<void> {
     this.#isStopping = true;

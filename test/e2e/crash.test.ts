@@ -111,6 +111,30 @@ describe("two instances", () => {
     }
   });
 
+  it.each(["before", "of"])(
+    "a kill -9 of the runtime %s the Worker alone leaves no API that hangs",
+    async (which) => {
+      const instance = await Instance.start("embedded");
+      try {
+        const sandboxId = await instance.create({ timeout: 600 });
+        await instance.until(sandboxId, ["ready"]);
+        await instance.exec(sandboxId, ["sh", "-c", "echo still here > /tmp/mark"]);
+        const runtimes = pidsOf(`wrangler-dist/cli.js.*${instance.stateDirectory}`).flatMap((wrangler) =>
+          pidsOf("workerd serve", wrangler),
+        );
+        const [before] = pidsOf(`workerd serve.*entry=127.0.0.1:${instance.port} `);
+        expect(runtimes).toHaveLength(2);
+        const pid = which === "before" ? before : runtimes.find((one) => one !== before);
+        process.kill(pid!, "SIGKILL");
+        await untilAnswers(instance, 80_000);
+        expect(await instance.exec(sandboxId, ["cat", "/tmp/mark"])).toMatchObject({ stdout: "still here\n" });
+      } finally {
+        await instance.remove();
+      }
+    },
+    120_000,
+  );
+
   it("refuses a taken port, and settings that do not work, with a sentence", async () => {
     const one = await Instance.start("embedded");
     try {
@@ -136,8 +160,8 @@ describe("two instances", () => {
   });
 });
 
-async function untilAnswers(instance: Instance): Promise<void> {
-  for (let attempt = 0; attempt < 150; attempt += 1) {
+async function untilAnswers(instance: Instance, limitMs = 15_000): Promise<void> {
+  for (const giveUpAt = Date.now() + limitMs; Date.now() < giveUpAt;) {
     await sleep(100);
     const health = await fetch(`${instance.url}/health`, { signal: AbortSignal.timeout(2000) }).catch(() => undefined);
     if (health?.ok) return;

@@ -35,10 +35,14 @@ export function processesNaming(text: string): string[] {
     .filter((line) => line.includes(text));
 }
 
-/** Pids whose command line matches, by `pgrep -f`. */
-export function pidsOf(pattern: string): number[] {
+/** Pids whose command line matches, by `pgrep -f`; of children of one process when it is given. */
+export function pidsOf(pattern: string, parent?: number): number[] {
+  const ofParent = parent === undefined ? [] : ["-P", String(parent)];
   try {
-    return execFileSync("pgrep", ["-f", pattern], { encoding: "utf8" }).trim().split("\n").map(Number);
+    return execFileSync("pgrep", ["-f", ...ofParent, pattern], { encoding: "utf8" })
+      .trim()
+      .split("\n")
+      .map(Number);
   } catch {
     return [];
   }
