@@ -41,6 +41,16 @@ export const ERRORS = {
 
 export type ErrorCode = keyof typeof ERRORS;
 
+/** What is the matter with a path, as only the sandbox can tell. */
+export const FILE_CODES = [
+  "file_not_found",
+  "is_a_directory",
+  "not_a_directory",
+  "not_a_file",
+  "permission_denied",
+  "disk_full",
+] as const satisfies ErrorCode[];
+
 /** One invalid field: `path` in dotted form (`tags.team`), `message` for a person. */
 export interface FieldError {
   path: string;

@@ -1,5 +1,5 @@
 import { newId } from "../contract/ids.ts";
-import { ApiError, type ErrorCode } from "../contract/errors.ts";
+import { ApiError, FILE_CODES, type ErrorCode } from "../contract/errors.ts";
 import type { Container, Spawned } from "./runtime.ts";
 import { settlesWithin, tooSlow, withTimeLimit } from "./time-limit.ts";
 
@@ -9,14 +9,7 @@ const NOT_FOUND_RETURNCODE = 127;
 /** Where the launcher is mounted, for images that have no shell. */
 const BUSYBOX = "/.sandbar/busybox";
 
-const FILE_ERRORS = new Set<string>([
-  "file_not_found",
-  "is_a_directory",
-  "not_a_directory",
-  "not_a_file",
-  "permission_denied",
-  "disk_full",
-] satisfies ErrorCode[]);
+const FILE_ERRORS = new Set<string>(FILE_CODES);
 
 /** A script of `file-scripts.ts` that runs and has said its first line. */
 export interface RunningScript {

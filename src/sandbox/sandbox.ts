@@ -1,6 +1,6 @@
 import { DurableObject } from "cloudflare:workers";
 import { hostIdOf, type ByteRange, type StdinOptions, type WriteOptions } from "../backends/backend.ts";
-import { backendOpener, type OpenBackend } from "../backends/index.ts";
+import type { OpenBackend } from "../backends/index.ts";
 import { deployedImages, requireDeployedImage } from "./deployed-images.ts";
 import type { ByteSource } from "../contract/byte-source.ts";
 import { ApiError, type ErrorCode } from "../contract/errors.ts";
@@ -12,6 +12,7 @@ import { goOff } from "./alarm.ts";
 import { callOf, type SandboxCall } from "./call.ts";
 import { describeProcess, describeSandbox } from "./describe.ts";
 import { endedError } from "./lifecycle.ts";
+import { openerOf } from "./open-backends.ts";
 import { Parts } from "./parts.ts";
 import { pageOfProcesses, type ProcessPageRequest } from "./process-page.ts";
 import type {
@@ -50,13 +51,7 @@ export class Sandbox<Env extends SandboxEnv = SandboxEnv> extends DurableObject<
 
   /** How backends are opened; a test's subclass puts its fake here. */
   protected backends(): OpenBackend {
-    return backendOpener(this.env.SIGNING_SECRET, {
-      container: this.ctx.container,
-      storage: this.ctx.storage,
-      keepAwake: (work) => this.ctx.waitUntil(work),
-      ended: () => this.ctx.waitUntil(this.#parts.containerWatch.check()),
-      socketOf: (attachmentId) => this.#parts.attachments.socketInside(attachmentId),
-    });
+    return openerOf(this.ctx, this.env.SIGNING_SECRET, () => this.#parts);
   }
 
   create(input: CreateInput): Promise<Reply<SandboxDocument>> {

@@ -45,16 +45,6 @@ describe.skipIf(noPerl !== undefined)("Cloudflare's agent holds out", { timeout:
     rmSync(dir, { recursive: true });
   });
 
-  /** One with an agent of its own. */
-  async function alone(wrapper: string[], work: (own: Agent) => Promise<void>): Promise<void> {
-    const own = await Agent.start(wrapper);
-    try {
-      await work(own);
-    } finally {
-      await own.end();
-    }
-  }
-
   async function othersFareWell(): Promise<void> {
     const before = victim.output("stdout").length;
     victim.type("well\n");
@@ -120,7 +110,7 @@ describe.skipIf(noPerl !== undefined)("Cloudflare's agent holds out", { timeout:
   });
 
   it("many connections: of those that say nothing the oldest are closed, and others are heard", async () => {
-    await alone([], async (own) => {
+    await Agent.alone([], async (own) => {
       const idle = await Promise.all(
         Array.from({ length: 400 }, async () => {
           const socket = connect(own.port, "127.0.0.1");
@@ -148,7 +138,7 @@ describe.skipIf(noPerl !== undefined)("Cloudflare's agent holds out", { timeout:
   });
 
   it("more processes than it can hold: the next is refused, until one has ended", async () => {
-    await alone([], async (own) => {
+    await Agent.alone([], async (own) => {
       const clients = await Promise.all(Array.from({ length: 220 }, () => own.start(["sleep", "60"])));
       await until(() => clients.every(({ pid }) => pid > 0));
       const beyond = await own.start(["true"]);
@@ -164,7 +154,7 @@ describe.skipIf(noPerl !== undefined)("Cloudflare's agent holds out", { timeout:
 
   /** Starts what cannot be started, with processes before and after it that can. */
   async function withoutRoom(wrapper: string[], detail: RegExp): Promise<void> {
-    await alone(wrapper, async (own) => {
+    await Agent.alone(wrapper, async (own) => {
       const clients: Client[] = [];
       let refused: Client | undefined;
       while (!refused && clients.length < 30) {
@@ -197,7 +187,7 @@ describe.skipIf(noPerl !== undefined)("Cloudflare's agent holds out", { timeout:
 
   describe("when it is to end", () => {
     it("it tells the groups of its processes, and waits for them", async () => {
-      await alone([], async (own) => {
+      await Agent.alone([], async (own) => {
         const careful = `trap 'sleep 0.4; echo bye >${dir}/bye; exit 0' TERM; echo up; while :; do sleep 0.05; done`;
         const clients = [
           await own.start(["sh", "-c", careful]),
@@ -217,7 +207,7 @@ describe.skipIf(noPerl !== undefined)("Cloudflare's agent holds out", { timeout:
     });
 
     it("it does so at once where nothing runs", async () => {
-      await alone([], async (own) => {
+      await Agent.alone([], async (own) => {
         const begin = performance.now();
         own.child.kill("SIGTERM");
         expect(await own.exited).toBe(0);
@@ -226,7 +216,7 @@ describe.skipIf(noPerl !== undefined)("Cloudflare's agent holds out", { timeout:
     });
 
     it("signals of other kinds change nothing", async () => {
-      await alone([], async (own) => {
+      await Agent.alone([], async (own) => {
         for (const signal of ["SIGHUP", "SIGINT", "SIGPIPE"] as const) own.child.kill(signal);
         expect(await own.exec(["sh", "-c", "kill -INT $$"])).toMatchObject({ signal: 2 });
         expect(await own.exec(["sh", "-c", "kill -HUP $$"])).toMatchObject({ signal: 1 });
@@ -238,7 +228,7 @@ describe.skipIf(noPerl !== undefined)("Cloudflare's agent holds out", { timeout:
   it.skipIf(noNamespaces !== undefined)(
     "as first process: takes in orphans, and nothing kills it from inside",
     async () => {
-      await alone(["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"], async (own) => {
+      await Agent.alone(["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"], async (own) => {
         await own.exec(["sh", "-c", "for i in 1 2 3 4 5 6 7 8; do (sleep 1 >/dev/null 2>&1 &) ; done"]);
         const states = async () => (await own.exec(["sh", "-c", "cat /proc/[0-9]*/stat"])).stdout.trim().split("\n");
         const orphans = async () => (await states()).filter((line) => /\(sleep\) . 1 /.test(line)).length;

@@ -27,16 +27,6 @@ describe.skipIf(noPerl !== undefined)("Cloudflare's agent", { timeout: 30_000 },
     rmSync(dir, { recursive: true });
   });
 
-  /** One with an agent of its own. */
-  async function alone(wrapper: string[], work: (own: Agent) => Promise<void>): Promise<void> {
-    const own = await Agent.start(wrapper);
-    try {
-      await work(own);
-    } finally {
-      await own.end();
-    }
-  }
-
   describe("the program", () => {
     it("is accepted by perl, without a warning", () => {
       const { stderr } = spawnSync("perl", ["-c", "-e", AGENT_PROGRAM], { encoding: "utf8" });
@@ -121,7 +111,7 @@ describe.skipIf(noPerl !== undefined)("Cloudflare's agent", { timeout: 30_000 },
     });
 
     it("has the sandbox's variables below its own, and the directory that was asked for", async () => {
-      await alone([], async (own) => {
+      await Agent.alone([], async (own) => {
         const variables = ["FROM_START=start", "OWN=start", "PERL5OPT=-Mno::such"];
         const boot = await AgentConnection.open(own, "B", list(`${dir}/made/new`, ...variables));
         await boot.answer("b");

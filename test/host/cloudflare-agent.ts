@@ -68,6 +68,16 @@ export class Agent implements AgentAddress {
     return agent;
   }
 
+  /** Gives the work an agent of its own. */
+  static async alone(wrapper: string[], work: (own: Agent) => Promise<void>): Promise<void> {
+    const own = await Agent.start(wrapper);
+    try {
+      await work(own);
+    } finally {
+      await own.end();
+    }
+  }
+
   readonly dial: Dial = (): AgentSocket => {
     const socket = connect(this.port, "127.0.0.1");
     socket.setNoDelay(true);

@@ -1,4 +1,4 @@
-import type { InputSink } from "../../process/process-input.ts";
+import { ProcessInput, type InputSink } from "../../process/process-input.ts";
 import type { AgentConnection } from "./agent/connection.ts";
 import { frame } from "./agent/frames.ts";
 
@@ -67,4 +67,10 @@ export class AgentInput implements InputSink {
     this.#connection?.tell(frame("I", bytes));
     this.#onSent();
   }
+}
+
+/** The input of a process that has ended, which took so much of it. */
+export function closedInput(offset: number, ended: Promise<void>): ProcessInput {
+  const sink: InputSink = { write: async () => false, end: () => undefined };
+  return new ProcessInput({ sink, offset, isOpen: false, ended, note: () => undefined });
 }

@@ -9,32 +9,21 @@ import {
 import { hasCode } from "../../contract/errors.ts";
 import type { Exit, ObservedProcess } from "../../process/observed-process.ts";
 import { ProcessInput } from "../../process/process-input.ts";
-import { AgentConnection, unreachable, withTimeLimit, type AgentAddress } from "./agent/connection.ts";
-import { frame, list, nonsense, numberAt, viewOf, type Frame } from "./agent/frames.ts";
+import { AgentConnection, unreachable, withTimeLimit } from "./agent/connection.ts";
+import { frame, list, nonsense, numberAt, resizeFrame, type Frame } from "./agent/frames.ts";
 import { readJoined, type Joined } from "./agent/joined.ts";
-import { AgentInput } from "./agent-input.ts";
+import { AgentInput, closedInput } from "./agent-input.ts";
 import { exitOf } from "./exit-frame.ts";
 import { OutputIntake } from "./output-intake.ts";
+import { ProcessDeadline } from "./process-deadline.ts";
 import { ProcessEnd } from "./process-end.ts";
+import type { ProcessSurroundings } from "./process-surroundings.ts";
 import { IN_FLIGHT_BYTES, type SqliteLog } from "./sqlite-log.ts";
-import type { CloudflareStore, KeptProcess } from "./store.ts";
+import type { KeptProcess } from "./store.ts";
 
-/** How long a killed process may take to go. */
-const LAST_STEP_MS = 10_000;
 /** An agent that is gone, or speaks nonsense, is called again after so long, then after longer. */
 const RECONNECT_MS = 200;
 const MAX_RECONNECT_MS = 5_000;
-
-/** What a process needs of the container that it runs in. */
-export interface ProcessSurroundings {
-  store: CloudflareStore;
-  agent(): AgentAddress;
-  /** Whether the container still runs. When it does not: what becomes of its processes. */
-  isRunning(): boolean;
-  endedBecause(): ProcessFinishReason;
-  /** More output has been stored. */
-  stored(): void;
-}
 
 /** One process of a container: its connection to the agent, its output on the way to the storage, its end. */
 export class CloudflareProcess implements ObservedProcess {
@@ -46,8 +35,10 @@ export class CloudflareProcess implements ObservedProcess {
   #connection: AgentConnection | undefined;
   #agentInput: AgentInput | undefined;
   #input: ProcessInput | undefined;
-  #timer: ReturnType<typeof setTimeout> | undefined;
-  #timedOut = false;
+  readonly #deadline = new ProcessDeadline(
+    () => void this.signal("SIGKILL").catch(() => undefined),
+    () => this.lose("timeout"),
+  );
 
   constructor(kept: KeptProcess, surroundings: ProcessSurroundings) {
     this.id = kept.processId;
@@ -80,12 +71,7 @@ export class CloudflareProcess implements ObservedProcess {
 
   get resize(): ((size: TerminalSize) => Promise<void>) | undefined {
     if (!this.#kept.isTerminal) return undefined;
-    return async ({ rows, cols }) => {
-      const size = new Uint8Array(4);
-      viewOf(size).setUint16(0, rows);
-      viewOf(size).setUint16(2, cols);
-      await this.#say(frame("Z", size));
-    };
+    return (size) => this.#say(resizeFrame(size));
   }
 
   onEnd(listener: () => void): () => void {
@@ -99,7 +85,7 @@ export class CloudflareProcess implements ObservedProcess {
       else holds.expectAnyone(0);
     }
     this.#join(connection, joined);
-    this.#armTimeout();
+    this.#deadline.arm(this.#kept.killAt);
   }
 
   /** Takes up a process that an earlier life of the object started. Undefined when the agent does not know it. */
@@ -108,7 +94,7 @@ export class CloudflareProcess implements ObservedProcess {
     for (const log of Object.values(this.logs)) {
       log.holds.awaitAnyone(Math.max(log.oldestOffset, log.length - IN_FLIGHT_BYTES));
     }
-    this.#armTimeout();
+    this.#deadline.arm(this.#kept.killAt);
     return this.#attach();
   }
 
@@ -126,11 +112,8 @@ export class CloudflareProcess implements ObservedProcess {
 
   /** Counts it as ended, whatever the agent says. */
   lose(reason: ProcessFinishReason): void {
-    this.#finish({
-      returncode: KILLED_RETURNCODE,
-      timedOut: this.#timedOut,
-      reason: this.#timedOut ? "timeout" : reason,
-    });
+    const timedOut = this.#deadline.isOver;
+    this.#finish({ returncode: KILLED_RETURNCODE, timedOut, reason: timedOut ? "timeout" : reason });
   }
 
   /**
@@ -198,7 +181,7 @@ export class CloudflareProcess implements ObservedProcess {
     });
     this.#intake.connect(connection);
     // Its time was up while nobody was connected.
-    if (this.#timedOut) connection.tell(frame("S", Uint8Array.of(SIGNALS.SIGKILL)));
+    if (this.#deadline.isOver) connection.tell(frame("S", Uint8Array.of(SIGNALS.SIGKILL)));
   }
 
   async #listen(connection: AgentConnection): Promise<void> {
@@ -232,13 +215,13 @@ export class CloudflareProcess implements ObservedProcess {
   #exited(payload: Uint8Array): void {
     const exit = exitOf(payload);
     // One that ended by itself just before it was killed has ended by itself.
-    if (this.#timedOut && exit.returncode === KILLED_RETURNCODE) this.lose("timeout");
+    if (this.#deadline.isOver && exit.returncode === KILLED_RETURNCODE) this.lose("timeout");
     else this.#finish({ ...exit, timedOut: false });
   }
 
   #finish(end: Omit<Exit, "at">): void {
     if (this.exit) return;
-    clearTimeout(this.#timer);
+    this.#deadline.clear();
     this.#intake.settle();
     const exit = { ...end, at: Date.now() };
     const [stdoutBytes, stderrBytes] = [this.logs.stdout.length, this.logs.stderr.length];
@@ -253,13 +236,7 @@ export class CloudflareProcess implements ObservedProcess {
   }
 
   #restore(exit: NonNullable<KeptProcess["exit"]>): void {
-    this.#input = new ProcessInput({
-      sink: { write: async () => false, end: () => undefined },
-      offset: exit.stdinOffset,
-      isOpen: false,
-      ended: this.#end.reached,
-      note: () => undefined,
-    });
+    this.#input = closedInput(exit.stdinOffset, this.#end.reached);
     const { returncode, timedOut, reason, at } = exit;
     this.#settle({ returncode, timedOut, reason, at });
   }
@@ -268,18 +245,5 @@ export class CloudflareProcess implements ObservedProcess {
     this.#agentInput?.close();
     this.#intake.end();
     this.#end.reach(exit);
-  }
-
-  #armTimeout(): void {
-    const { killAt } = this.#kept;
-    if (killAt === undefined || this.exit) return;
-    this.#timer = setTimeout(() => this.#kill(), Math.max(0, killAt - Date.now()));
-  }
-
-  /** Ends the process at its timeout, even when the kill does nothing. */
-  #kill(): void {
-    this.#timedOut = true;
-    this.signal("SIGKILL").catch(() => undefined);
-    this.#timer = setTimeout(() => this.lose("timeout"), LAST_STEP_MS);
   }
 }

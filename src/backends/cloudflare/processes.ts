@@ -5,7 +5,8 @@ import { AgentConnection } from "./agent/connection.ts";
 import { list } from "./agent/frames.ts";
 import { readJoined } from "./agent/joined.ts";
 import { noteOf, readNote, type ProcessNote } from "./process-note.ts";
-import { CloudflareProcess, type ProcessSurroundings } from "./process.ts";
+import { CloudflareProcess } from "./process.ts";
+import type { ProcessSurroundings } from "./process-surroundings.ts";
 import { startFrame } from "./start-frame.ts";
 import type { KeptProcess } from "./store.ts";
 

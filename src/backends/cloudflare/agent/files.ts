@@ -1,18 +1,10 @@
 import type { ByteRange, FileContent, WriteOptions } from "../../backend.ts";
 import { EndMarkerCheck } from "../../../contract/end-marker.ts";
-import { ApiError } from "../../../contract/errors.ts";
+import { ApiError, FILE_CODES } from "../../../contract/errors.ts";
 import { closeByteStream } from "../byte-stream.ts";
 import { AgentConnection, type AgentAddress, unreachable, withTimeLimit } from "./connection.ts";
 import { CHUNK_BYTES, frame, list, nonsense, numberAt } from "./frames.ts";
 
-export const FILE_CODES = [
-  "file_not_found",
-  "is_a_directory",
-  "not_a_directory",
-  "not_a_file",
-  "permission_denied",
-  "disk_full",
-] as const;
 const READ_CODES = [...FILE_CODES, "range_not_satisfiable"] as const;
 /** How long putting a file in place may take: where it cannot be renamed there, it is copied. */
 const PLACE_MS = 120_000;

@@ -1,3 +1,4 @@
+import type { TerminalSize } from "../../../contract/process.ts";
 import { ApiError } from "../../../contract/errors.ts";
 
 /**
@@ -140,4 +141,12 @@ export function nonsense(): ApiError {
     detail: "The sandbox's agent says what makes no sense.",
     retryAfter: 1,
   });
+}
+
+/** That the terminal of the process has another size. */
+export function resizeFrame({ rows, cols }: TerminalSize): Uint8Array {
+  const size = new Uint8Array(4);
+  viewOf(size).setUint16(0, rows);
+  viewOf(size).setUint16(2, cols);
+  return frame("Z", size);
 }
