@@ -17,6 +17,7 @@ const START_TIMEOUT_MS = 60_000;
 /** One that is still being started may not answer at all. */
 const GREETING_MS = 3000;
 const DESTROY_MS = 30_000;
+const SNAPSHOT_MS = 600_000;
 /** How the platform says that it has no machine free. */
 const NO_ROOM = /no container instance|capacity|too many/i;
 const DIAL_MS = 25;
@@ -136,7 +137,7 @@ export class NativeContainer {
     const { deadlineAt = 0 } = this.#store.container ?? {};
     const leftMs = Math.max(1, deadlineAt - Date.now());
     try {
-      await this.#container.setInactivityTimeout(leftMs + INACTIVITY_SLACK_MS);
+      await withTimeLimit(this.#container.setInactivityTimeout(leftMs + INACTIVITY_SLACK_MS));
     } catch (cause) {
       // It may have ended just now.
       throw unreachable(cause);
@@ -148,7 +149,7 @@ export class NativeContainer {
    * `backend_unavailable` where the platform has no room just now.
    */
   async #causeOfDeath(): Promise<string> {
-    const cause = await this.#container.monitor().then(
+    const cause = await withTimeLimit(this.#container.monitor()).then(
       () => "it ended at once",
       (error: unknown) => (error instanceof Error ? error.message : String(error)),
     );
@@ -211,7 +212,7 @@ export class NativeContainer {
 
   async snapshot(name: string): Promise<{ size: number; snapshotId: string }> {
     try {
-      const { id, size } = await this.#container.snapshotContainer({ name });
+      const { id, size } = await withTimeLimit(this.#container.snapshotContainer({ name }), SNAPSHOT_MS);
       return { size, snapshotId: id };
     } catch (cause) {
       const detail = "The platform could not make the snapshot.";
