@@ -14,6 +14,7 @@ import { CloudflareProcesses } from "../../src/backends/cloudflare/processes.ts"
 import type { CloudflareProcess } from "../../src/backends/cloudflare/process.ts";
 import { CloudflareStore } from "../../src/backends/cloudflare/store.ts";
 import type { ExecSpec } from "../../src/contract/host-protocol.ts";
+import { asApiError } from "../../src/contract/errors.ts";
 import { newId } from "../../src/contract/ids.ts";
 import { LogReader } from "../../src/process/log-reader.ts";
 import { objectOf } from "./sandboxes.ts";
@@ -256,6 +257,15 @@ export async function bytesOf(process: CloudflareProcess, stream: "stdout" | "st
   reader.close();
   return new Uint8Array(await new Blob(parts as Uint8Array<ArrayBuffer>[]).arrayBuffer());
 }
+
+/** What a call throws; undefined when it does not. */
+export const errorOf = (call: Promise<unknown>) =>
+  call.then(
+    () => undefined,
+    (error: unknown) => asApiError(error),
+  );
+
+export const codeOf = async (call: Promise<unknown>) => (await errorOf(call))?.code ?? "no error";
 
 export const textOf = async (process: CloudflareProcess, stream: "stdout" | "stderr" = "stdout") =>
   new TextDecoder().decode(await bytesOf(process, stream));
