@@ -21,8 +21,10 @@ import { registerProcessOutput } from "./routes/process-output.ts";
 import { registerProcesses } from "./routes/processes.ts";
 import { registerSandboxes } from "./routes/sandboxes.ts";
 import { registerSockets } from "./routes/sockets.ts";
+import { registerSandboxEvents } from "./routes/sandbox-events.ts";
 import { registerSnapshot } from "./routes/snapshot.ts";
 import { registerTunnels } from "./routes/tunnels.ts";
+import { registerWait } from "./routes/wait.ts";
 import { proxyTunnel, tunnelDomain, tunnelTarget } from "./tunnel.ts";
 
 const BASE_PATH = "/v1";
@@ -44,6 +46,8 @@ export function createApp(): OpenAPIHono<ApiEnv> {
     },
   });
   registerSandboxes(v1);
+  registerWait(v1);
+  registerSandboxEvents(v1);
   registerExec(v1);
   registerProcesses(v1);
   registerProcessOutput(v1);

@@ -5,39 +5,53 @@ import {
 } from "../backends/cloudflare/capabilities.ts";
 import { HostCatalog, type AliveHost } from "../catalog/hosts.ts";
 import { ImageCatalog, type ImageRow } from "../catalog/images.ts";
-import { NameCatalog, type SandboxName } from "../catalog/names.ts";
-import { ApiError, hasCode } from "../contract/errors.ts";
+import { ApiError, asApiError } from "../contract/errors.ts";
 import { newId } from "../contract/ids.ts";
-import { BACKENDS, isLive, type BackendName, type Sandbox, type SandboxCreate } from "../contract/sandbox.ts";
+import { BACKENDS, type BackendName, type Sandbox, type SandboxCreate } from "../contract/sandbox.ts";
 import type { Env } from "./env.ts";
-import { openSandbox } from "./sandbox-client.ts";
+import { claimName, releaseName } from "./name-claim.ts";
+import { describeIfThere, openSandbox } from "./sandbox-client.ts";
 
 /** The image of a create that names none, where neither the deployment nor a host has a default. */
 const FALLBACK_IMAGE = "debian:bookworm-slim";
-/** A name whose holder does not exist is free after this: its create died on the way. */
-const NAME_CLAIM_GRACE_MS = 60_000;
+/** What a create decides by itself. */
+export interface CreatePlan {
+  sandboxId: string;
+}
 
-/** Checks that the sandbox can run, fills in what was left out, and makes its object. */
-export async function createSandbox(env: Env, environment: string, create: SandboxCreate): Promise<Sandbox> {
+export const newCreatePlan = (): CreatePlan => ({ sandboxId: newId("sandbox") });
+
+/**
+ * Checks that the sandbox can run, fills in what was left out, and makes its object. Unless it is the first that goes by its
+ * plan, the sandbox may be there already.
+ */
+export async function createSandbox(
+  env: Env,
+  environment: string,
+  create: SandboxCreate,
+  { sandboxId }: CreatePlan,
+  isFirst: boolean,
+): Promise<Sandbox> {
+  const before = isFirst ? undefined : await describeIfThere(env, environment, sandboxId);
+  if (before) return before;
   const snapshot = await findSnapshot(env, environment, create.image);
   const backend = create.backend ?? snapshot?.backend ?? defaultBackend(env);
   if (snapshot && snapshot.backend !== backend) throw madeElsewhere(snapshot, backend);
   const input = {
-    sandboxId: newId("sandbox"),
+    sandboxId,
     environment,
     create: { ...create, image: await imageOf(env, create, backend, snapshot) },
     backend,
     imageHostId: snapshot?.hostId ?? undefined,
     imageSnapshotId: snapshot?.snapshotId ?? undefined,
   };
-  const names = new NameCatalog(env.DB);
-  if (create.name !== undefined) {
-    await claimName(env, names, { environment, appId: create.app_id, name: create.name }, input.sandboxId);
-  }
+  const name = create.name === undefined ? undefined : { environment, appId: create.app_id, name: create.name };
+  if (name) await claimName(env, name, sandboxId);
   try {
-    return await openSandbox(env, input.sandboxId, create.region).create(input);
+    return await openSandbox(env, sandboxId, create.region).create(input);
   } catch (error) {
-    if (create.name !== undefined) await names.releaseName(input.sandboxId);
+    // Without an answer of its own the object may be there all the same, and have the name.
+    if (name && asApiError(error)) await releaseName(env, name, sandboxId);
     throw error;
   }
 }
@@ -114,23 +128,4 @@ function unsupported(errors: { path: string; message: string }[]): ApiError {
 function defaultImage(hosts: AliveHost[]): string {
   const host = hosts.find(({ info }) => info.runtime === "docker") ?? hosts[0];
   return host?.info.default_image ?? FALLBACK_IMAGE;
-}
-
-async function claimName(env: Env, names: NameCatalog, name: SandboxName, sandboxId: string): Promise<void> {
-  const claim = await names.claimName(name, sandboxId, Date.now());
-  if (claim.kind === "claimed") return;
-  const isFree = await isHolderGone(env, name.environment, claim.sandboxId, claim.claimedAt);
-  if (isFree && (await names.takeOver(name, claim.sandboxId, sandboxId, Date.now()))) return;
-  throw new ApiError("name_taken", { detail: `\`${name.name}\` is the name of ${claim.sandboxId}.` });
-}
-
-/** Asks the object itself: the catalog may lag behind it. */
-async function isHolderGone(env: Env, environment: string, sandboxId: string, claimedAt: number): Promise<boolean> {
-  try {
-    const holder = await openSandbox(env, sandboxId).describe({ environment });
-    return !isLive(holder.state);
-  } catch (error) {
-    if (!hasCode(error, "sandbox_not_found")) throw error;
-    return Date.now() - claimedAt > NAME_CLAIM_GRACE_MS;
-  }
 }

@@ -15,6 +15,9 @@ export interface Env {
   SIGNING_SECRET: string;
   /** The image of a create that names none; left out, the hosts' own default is used. */
   DEFAULT_IMAGE?: string;
+  /** See `sandbox/limits.ts`. */
+  RETENTION_SECONDS?: string;
+  HOST_LOST_SECONDS?: string;
   /** Where a sandbox runs that asks for no backend: `docker`, on the hosts that are connected, if left out. */
   DEFAULT_BACKEND?: string;
   /** Sandboxes answer at `<port>-<sandbox id>.<this>`; `localhost` if left out. */

@@ -14,6 +14,28 @@ export function wantsEvents(accept: string | undefined): boolean {
   return (accept ?? "").split(",").some((range) => /^\s*text\/event-stream\s*(;|$)/i.test(range));
 }
 
+/** The texts as they come, until there are no more or the client has gone. One that fails ends the stream with `error`. */
+export function eventStream(texts: AsyncIterable<string>, gone: AbortSignal): ReadableStream<Uint8Array> {
+  const { readable, writable } = new IdentityTransformStream();
+  const writer = writable.getWriter();
+  const encoder = new TextEncoder();
+  const write = async () => {
+    try {
+      for await (const text of texts) {
+        if (gone.aborted) break;
+        await writer.write(encoder.encode(text));
+      }
+    } catch (error) {
+      const known = asApiError(error) ?? new ApiError("internal");
+      await writer.write(encoder.encode(formatEvent("error", toProblem(known))));
+    }
+    await writer.close();
+  };
+  // Broken off here, it breaks off there: the client resumes.
+  write().catch(() => writable.abort().catch(() => undefined));
+  return readable;
+}
+
 /** One event, and behind it the stream that `open` opens meanwhile. Bytes pass natively, never through here. */
 export function eventsAfter(
   first: string,

@@ -23,7 +23,13 @@ export function problemResponse(error: unknown, requestId: string): Response {
 }
 
 function classify(error: unknown): ApiError {
-  return asApiError(error) ?? fromHttpException(error) ?? fromPlatform(error) ?? new ApiError("internal");
+  return (
+    asApiError(error) ??
+    fromHttpException(error) ??
+    fromCatalog(error) ??
+    fromPlatform(error) ??
+    new ApiError("internal")
+  );
 }
 
 /** What Hono and its validators throw. */
@@ -32,6 +38,21 @@ function fromHttpException(error: unknown): ApiError | undefined {
   if (error.status === 413) return new ApiError("payload_too_large");
   if (error.status === 415) return new ApiError("unsupported_media_type");
   return error.status === 400 ? new ApiError("invalid_request", { detail: `${error.message}.` }) : undefined;
+}
+
+/** What D1 throws, within what the query builder makes of it. */
+function fromCatalog(error: unknown): ApiError | undefined {
+  for (let cause = error; cause instanceof Error; cause = cause.cause) {
+    if (cause.message.startsWith("D1_")) {
+      console.error("The catalog does not answer.", error);
+      return new ApiError("catalog_unavailable", {
+        detail: "Try again; nothing is lost.",
+        retryAfter: 1,
+        cause: error,
+      });
+    }
+  }
+  return undefined;
 }
 
 /** What the platform throws when an object is overloaded, or was moved while it was asked. */

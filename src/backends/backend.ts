@@ -51,6 +51,12 @@ export interface WriteOptions {
   mode?: string;
 }
 
+/** So many milliseconds from now. Of two that overtake each other the one of the higher `revision` counts. */
+export interface MovedDeadline {
+  revision: number;
+  remainingMs: number;
+}
+
 /** A range of bytes as HTTP has it: from `first` to `last`, or the last `suffix` bytes. */
 export type ByteRange = { first: number; last?: number } | { suffix: number };
 
@@ -65,6 +71,8 @@ export interface Backend {
   inspect(): Promise<ContainerStatus>;
   /** Ends the container and all in it at once; done when nothing is left. Idempotent. */
   stop(): Promise<void>;
+  /** Moves the time at which the backend ends the container by itself. Throws `sandbox_ended` when it does not run. */
+  setDeadline(deadline: MovedDeadline): Promise<void>;
   /** Starts a process. Answers once it runs, or with `waitMs` once it has ended or the time is up. */
   exec(spec: ExecSpec, waitMs?: number): Promise<ProcessStatus>;
   process(processId: string, waitMs?: number): Promise<ProcessStatus>;

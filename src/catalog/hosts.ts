@@ -23,8 +23,9 @@ export class HostCatalog {
     this.#db = openDatabase(d1);
   }
 
+  /** Safe to repeat. */
   async add(hostId: string, name: string, now: number): Promise<void> {
-    await this.#db.insert(hosts).values({ hostId, name, createdAt: now });
+    await this.#db.insert(hosts).values({ hostId, name, createdAt: now }).onConflictDoNothing();
   }
 
   /** Records that the host is there, and how. False when it was removed. */
@@ -72,6 +73,15 @@ export class HostCatalog {
       .from(hosts)
       .where(and(eq(hosts.hostId, hostId), isNull(hosts.removedAt)));
     return row && describeHost(row, now);
+  }
+
+  /** When the host was last heard of; undefined when it is removed, or was never there. */
+  async lastSeenAt(hostId: string): Promise<number | undefined> {
+    const [row] = await this.#db
+      .select({ lastSeenAt: hosts.lastSeenAt })
+      .from(hosts)
+      .where(and(eq(hosts.hostId, hostId), isNull(hosts.removedAt)));
+    return row?.lastSeenAt ?? undefined;
   }
 
   /** True when there is such a host, removed now or before. */

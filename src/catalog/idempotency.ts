@@ -1,10 +1,8 @@
-import { and, eq, lt, or, isNull, sql } from "drizzle-orm";
+import { and, eq, isNull, lt, sql } from "drizzle-orm";
 import { openDatabase, type Database } from "./database.ts";
 import { idempotencyKeys } from "./schema.ts";
 
 const KEPT_MS = 24 * 3_600_000;
-/** A request that was begun this long ago and has no answer died on the way: another may take its place. */
-const ABANDONED_MS = 15 * 60_000;
 
 /** One use of an idempotency key. */
 export interface IdempotencyUse {
@@ -17,14 +15,13 @@ export interface IdempotencyUse {
 }
 
 export type IdempotencyBegin =
-  | { kind: "fresh" }
-  | { kind: "replay"; response: { status: number; body: string } }
+  /** Go on with this plan. `isFirst` is false where another request with the key has begun, and may be under way or have died. */
+  | { kind: "begun"; plan: string; isFirst: boolean }
+  | { kind: "answered"; answer: string }
   /** The key was used with another request. */
-  | { kind: "conflict" }
-  /** The first request with this key has no answer yet. */
-  | { kind: "running" };
+  | { kind: "conflict" };
 
-/** What the creating requests of the last day were answered. */
+/** What the creating requests of the last day were to make, and were answered. */
 export class IdempotencyCatalog {
   readonly #db: Database;
 
@@ -32,42 +29,44 @@ export class IdempotencyCatalog {
     this.#db = openDatabase(d1);
   }
 
-  /** Takes the key for this request, or tells what became of the first one with it. */
-  async begin(use: IdempotencyUse, now: number): Promise<IdempotencyBegin> {
-    const isOver = or(
-      lt(idempotencyKeys.createdAt, now - KEPT_MS),
-      and(isNull(idempotencyKeys.status), lt(idempotencyKeys.createdAt, now - ABANDONED_MS)),
-    );
-    const [fresh, found] = await this.#db.batch([
+  /** Takes the key for this request and its plan, or tells the plan or the answer of the first one with it. */
+  async begin(use: IdempotencyUse, plan: string, now: number): Promise<IdempotencyBegin> {
+    const first = { ...use, plan, requests: 1, answer: null, createdAt: now };
+    const isOver = lt(idempotencyKeys.createdAt, now - KEPT_MS);
+    const [, , [row]] = await this.#db.batch([
+      this.#db.delete(idempotencyKeys).where(and(isUse(use), isOver)),
       this.#db
         .insert(idempotencyKeys)
-        .values({ ...use, createdAt: now })
+        .values(first)
         .onConflictDoUpdate({
           target: [idempotencyKeys.environment, idempotencyKeys.operation, idempotencyKeys.key],
-          set: { requestHash: use.requestHash, status: null, body: null, createdAt: now },
-          setWhere: isOver!,
-        })
-        .returning({ key: idempotencyKeys.key }),
+          set: { requests: sql`${idempotencyKeys.requests} + 1` },
+        }),
       this.#db.select().from(idempotencyKeys).where(isUse(use)),
     ]);
-    const row = found[0];
-    if (fresh.length > 0 || !row) return { kind: "fresh" };
-    if (row.requestHash !== use.requestHash) return { kind: "conflict" };
-    if (row.status === null) return { kind: "running" };
-    return { kind: "replay", response: { status: row.status, body: row.body ?? "" } };
+    if (!row || row.requestHash !== use.requestHash) return { kind: "conflict" };
+    if (row.answer !== null) return { kind: "answered", answer: row.answer };
+    return { kind: "begun", plan: row.plan, isFirst: row.plan === plan };
   }
 
-  /** Keeps the answer, and forgets those of the days before. */
-  async complete(use: IdempotencyUse, response: { status: number; body: string }, now: number): Promise<void> {
-    await this.#db.batch([
-      this.#db.update(idempotencyKeys).set(response).where(isUse(use)),
-      this.#db.delete(idempotencyKeys).where(lt(idempotencyKeys.createdAt, sql`${now - KEPT_MS}`)),
+  /** Keeps the answer unless there is one, and forgets those of the days before. Returns the one that is kept. */
+  async complete(use: IdempotencyUse, answer: string, now: number): Promise<string> {
+    const [, , [row]] = await this.#db.batch([
+      this.#db
+        .update(idempotencyKeys)
+        .set({ answer })
+        .where(and(isUse(use), isNull(idempotencyKeys.answer))),
+      this.#db.delete(idempotencyKeys).where(lt(idempotencyKeys.createdAt, now - KEPT_MS)),
+      this.#db.select({ answer: idempotencyKeys.answer }).from(idempotencyKeys).where(isUse(use)),
     ]);
+    return row?.answer ?? answer;
   }
 
-  /** Gives the key back after a failure: the next request with it is the first again. */
+  /** Gives the key back, of a request that made nothing: unless another one came with it, which may have made something. */
   async abandon(use: IdempotencyUse): Promise<void> {
-    await this.#db.delete(idempotencyKeys).where(and(isUse(use), isNull(idempotencyKeys.status)));
+    await this.#db
+      .delete(idempotencyKeys)
+      .where(and(isUse(use), isNull(idempotencyKeys.answer), eq(idempotencyKeys.requests, 1)));
   }
 }
 

@@ -30,8 +30,13 @@ export class ImageCatalog {
     this.#db = openDatabase(d1);
   }
 
-  async add(row: ImageRow): Promise<void> {
-    await this.#db.insert(images).values(row);
+  /** Adds the image; where one of this id is there already, that one stays. Returns the one that is there. */
+  async add(row: ImageRow): Promise<ImageRow> {
+    const [, [kept]] = await this.#db.batch([
+      this.#db.insert(images).values(row).onConflictDoNothing(),
+      this.#db.select().from(images).where(eq(images.imageId, row.imageId)),
+    ]);
+    return kept ?? row;
   }
 
   async find(environment: string, imageId: string, now: number): Promise<ImageRow | undefined> {

@@ -26,8 +26,9 @@ export class KeyCatalog {
     this.#db = openDatabase(d1);
   }
 
+  /** Safe to repeat. */
   async add(row: KeyRow): Promise<void> {
-    await this.#db.insert(apiKeys).values(row);
+    await this.#db.insert(apiKeys).values(row).onConflictDoNothing();
   }
 
   /** The key of this hash, unless it is revoked. */

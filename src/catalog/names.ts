@@ -34,9 +34,14 @@ export class NameCatalog {
     }
   }
 
-  /** Gives back what the sandbox holds. Idempotent. */
-  async releaseName(sandboxId: string): Promise<void> {
+  /** Gives back all that the sandbox holds. Idempotent. */
+  async releaseAll(sandboxId: string): Promise<void> {
     await this.#db.delete(sandboxNames).where(eq(sandboxNames.sandboxId, sandboxId));
+  }
+
+  /** Gives back this name, where the sandbox holds it. Idempotent. */
+  async release(name: SandboxName, sandboxId: string): Promise<void> {
+    await this.#db.delete(sandboxNames).where(and(isName(name), eq(sandboxNames.sandboxId, sandboxId)));
   }
 
   /** Hands the name from one sandbox to another; false when `from` does not hold it any more. */

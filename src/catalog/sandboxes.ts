@@ -3,7 +3,7 @@ import type { Page } from "../contract/list.ts";
 import { isLive, type Sandbox, type SandboxState } from "../contract/sandbox.ts";
 import { Keyset, type PageRequest } from "./cursor.ts";
 import { openDatabase, type Database } from "./database.ts";
-import { sandboxes, sandboxTags } from "./schema.ts";
+import { sandboxes, sandboxNames, sandboxTags } from "./schema.ts";
 
 /** One version of a sandbox, as its object publishes it. */
 export interface SandboxRow {
@@ -79,6 +79,15 @@ export class SandboxCatalog {
         .insert(sandboxTags)
         .select(sql`SELECT ${sandbox.sandbox_id}, key, value FROM json_each(${tags}) WHERE ${isThisVersion}`)
         .onConflictDoNothing(),
+    ]);
+  }
+
+  /** Removes the row, its tags, and a name that it may still hold. Idempotent. */
+  async remove(sandboxId: string): Promise<void> {
+    await this.#db.batch([
+      this.#db.delete(sandboxTags).where(eq(sandboxTags.sandboxId, sandboxId)),
+      this.#db.delete(sandboxNames).where(eq(sandboxNames.sandboxId, sandboxId)),
+      this.#db.delete(sandboxes).where(eq(sandboxes.sandboxId, sandboxId)),
     ]);
   }
 

@@ -109,9 +109,12 @@ export const idempotencyKeys = sqliteTable(
     operation: text("operation").notNull(),
     key: text("key").notNull(),
     requestHash: text("request_hash").notNull(),
-    /** Null until the first request is done. */
-    status: integer("status"),
-    body: text("body"),
+    /** What the first request decided before it began, sealed: whoever repeats it makes the same again. */
+    plan: text("plan").notNull(),
+    /** How many requests have come with the key until the answer was there. */
+    requests: integer("requests").notNull(),
+    /** The answer, sealed; null until it is there. */
+    answer: text("answer"),
     createdAt: integer("created_at").notNull(),
   },
   (table) => [

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { wholeNumber } from "./fields.ts";
 
 /**
  * What is spoken on the socket of a process: Kubernetes' remotecommand framing, version 5. The first byte of a binary
@@ -44,7 +45,7 @@ export const CLOSE = {
   unacknowledged: 4429,
 } as const;
 
-export const OffsetSchema = z.coerce.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
+export const OffsetSchema = wholeNumber(0);
 
 /** Of a client: the offsets up to which it has taken each output. */
 export const AckSchema = z.strictObject({ stdout: z.int().min(0).optional(), stderr: z.int().min(0).optional() });

@@ -34,6 +34,7 @@ export const ERRORS = {
   rate_limited: { status: 429, title: "Too many requests" },
   internal: { status: 500, title: "Something went wrong on our side" },
   port_unreachable: { status: 502, title: "Nothing answers on this port of the sandbox" },
+  catalog_unavailable: { status: 503, title: "The catalog does not answer" },
   backend_unavailable: { status: 503, title: "The sandbox's host does not answer" },
   start_timeout: { status: 503, title: "The sandbox has not started yet" },
   disk_full: { status: 507, title: "The sandbox has no room left" },

@@ -35,6 +35,7 @@ export function parseCursor(text: string): Cursor | undefined {
 }
 
 /** One event as it stands in the stream. `data` is JSON, which holds no line break. */
-export function formatEvent(event: string, data: unknown, cursor?: Cursor): string {
-  return `${cursor ? `id: ${formatCursor(cursor)}\n` : ""}event: ${event}\ndata: ${JSON.stringify(data)}\n\n`;
+export function formatEvent(event: string, data: unknown, id?: Cursor | number): string {
+  const idLine = id === undefined ? "" : `id: ${typeof id === "number" ? id : formatCursor(id)}\n`;
+  return `${idLine}event: ${event}\ndata: ${JSON.stringify(data)}\n\n`;
 }

@@ -61,5 +61,21 @@ export const TagsSchema = z
 export const NameSchema = z.string().regex(/^[A-Za-z0-9._-]{1,64}$/, "must be 1 to 64 of A-Z a-z 0-9 . _ -");
 export const EnvironmentSchema = z.string().regex(/^[a-z0-9][a-z0-9-]{0,62}$/, "must be 1 to 63 of a-z 0-9 -");
 
+/** A whole number in a query or a header: digits, nothing else. */
+export function wholeNumber(min: number, max = Number.MAX_SAFE_INTEGER) {
+  return z
+    .string()
+    .regex(/^\d{1,16}$/, "must be a whole number")
+    .transform(Number)
+    .pipe(z.int().min(min).max(max))
+    .meta({ type: "integer", minimum: min, maximum: max });
+}
+
+const MAX_WAIT_S = 600;
 /** Seconds a call may wait for something, from the query. */
-export const WaitSchema = z.coerce.number().min(0).max(600);
+export const WaitSchema = z
+  .string()
+  .regex(/^\d{1,9}(\.\d{1,9})?$/, "must be a number of seconds")
+  .transform(Number)
+  .pipe(z.number().max(MAX_WAIT_S))
+  .meta({ type: "number", minimum: 0, maximum: MAX_WAIT_S });

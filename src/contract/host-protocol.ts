@@ -13,6 +13,7 @@ import { ExecRequestSchema, PROCESS_FINISH_REASONS, TerminalSizeSchema } from ".
  * | `PUT    /v1/sandboxes/{id}`                            | StartSpec → StartResult            |
  * | `GET    /v1/sandboxes/{id}`                            | → ContainerStatus                  |
  * | `DELETE /v1/sandboxes/{id}?generation=`                | → 204; spares a newer generation   |
+ * | `PUT    /v1/sandboxes/{id}/deadline`                   | Deadline → 204                     |
  * | `POST   /v1/sandboxes/{id}/processes?wait_ms=`         | ExecSpec → ProcessStatus           |
  * | `GET    /v1/sandboxes/{id}/processes`                  | → ProcessStatus[]                  |
  * | `GET    /v1/sandboxes/{id}/processes/{pid}?wait_ms=`   | → ProcessStatus                    |
@@ -64,7 +65,7 @@ export const HostInfoSchema = z.object({
 });
 export type HostInfo = z.infer<typeof HostInfoSchema>;
 
-/** Everything a container is made from. Times are milliseconds since 1970. */
+/** Everything a container is made from. */
 export const StartSpecSchema = z.strictObject({
   sandbox_id: idSchema("sandbox"),
   environment: z.string(),
@@ -80,10 +81,21 @@ export const StartSpecSchema = z.strictObject({
   block_network: z.boolean().optional(),
   /** The terminal of the entrypoint. */
   pty: TerminalSizeSchema.optional(),
-  /** The host ends the container by itself at this time, with or without the control plane. */
-  deadline_at: z.int(),
+  /** The host ends the container by itself so many milliseconds after its start, with or without the control plane. */
+  lifetime_ms: z.int().min(0),
 });
 export type StartSpec = z.infer<typeof StartSpecSchema>;
+
+/**
+ * When a container that runs is to be ended by its host: so many milliseconds from now, since clocks differ. Of two that
+ * overtake each other the one of the higher `revision` counts.
+ */
+export const DeadlineSchema = z.strictObject({
+  generation: z.int().min(1),
+  revision: z.int().min(1),
+  remaining_ms: z.int().min(0),
+});
+export type Deadline = z.infer<typeof DeadlineSchema>;
 
 export const StartResultSchema = z.discriminatedUnion("kind", [
   z.object({ kind: z.enum(["launched", "adopted"]), published_ports: z.record(z.string(), PortSchema) }),
@@ -99,9 +111,9 @@ export const ContainerStatusSchema = z.discriminatedUnion("kind", [
   z.object({ kind: z.literal("gone") }),
   /**
    * `busy`: an exec'd process runs, a file is under way or a connection to a port is open.
-   * `last_active_at`: when that was last so, milliseconds since 1970; the entrypoint's own work does not count.
+   * `idle_ms`: how long ago that was last so, 0 while it is; the entrypoint's own work and probes do not count.
    */
-  z.object({ kind: z.literal("running"), generation: z.int(), busy: z.boolean(), last_active_at: z.int() }),
+  z.object({ kind: z.literal("running"), generation: z.int(), busy: z.boolean(), idle_ms: z.int().min(0) }),
   z.object({ kind: z.literal("exited"), generation: z.int(), exit: ContainerExitSchema }),
 ]);
 export type ContainerStatus = z.infer<typeof ContainerStatusSchema>;
@@ -119,6 +131,8 @@ export const ExecSpecSchema = z.strictObject({
   timeout_ms: z.int().min(1).optional(),
   /** A reader of its whole output is on its way: the process waits for it at the window. */
   is_followed: z.boolean().optional(),
+  /** A readiness probe: no use of the sandbox, and forgotten once it has ended. */
+  is_probe: z.boolean().optional(),
   user,
   pty,
   open_stdin,

@@ -20,11 +20,15 @@ function fieldErrors(issue: Issue, parent: PropertyKey[]): FieldError[] {
   if (issue.code === "unrecognized_keys") {
     return (issue.keys ?? []).map((key) => ({ path: dotted([...path, key]), message: "is not a known field" }));
   }
-  const branches = (issue.errors ?? []).toSorted((a, b) => a.length - b.length);
+  const branches = (issue.errors ?? []).toSorted((a, b) => strangers(a) - strangers(b) || a.length - b.length);
   if (issue.code === "invalid_union" && branches[0]?.length) {
     return branches[0].flatMap((inner) => fieldErrors(inner, path));
   }
   return [{ path: dotted(path), message: issue.message }];
 }
+
+/** How many of the fields a branch of a union does not know at all: it is hardly the one that was meant. */
+const strangers = (branch: Issue[]) =>
+  branch.filter(({ code, path }) => code === "unrecognized_keys" && path.length === 0).length;
 
 const dotted = (path: PropertyKey[]) => path.map(String).join(".");

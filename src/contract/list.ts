@@ -1,11 +1,12 @@
 import { z } from "zod";
+import { wholeNumber } from "./fields.ts";
 
 export const DEFAULT_LIMIT = 100;
 export const MAX_LIMIT = 1000;
 
 /** What every list takes: how many at most, and where the page before ended. */
 export const ListQueryShape = {
-  limit: z.coerce.number().int().min(1).max(MAX_LIMIT).default(DEFAULT_LIMIT).meta({ type: "integer" }),
+  limit: wholeNumber(1, MAX_LIMIT).default(DEFAULT_LIMIT),
   cursor: z.string().max(256).optional().meta({ description: "The `next_cursor` of the page before." }),
 };
 

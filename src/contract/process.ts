@@ -9,6 +9,8 @@ export const MAX_INLINE_OUTPUT_BYTES = 1_048_576;
 
 const BASE64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/;
 
+const decodedLength = (base64: string) => (base64.length / 4) * 3 - (/=*$/.exec(base64)?.[0].length ?? 0);
+
 /** The size of a terminal, in characters. */
 export const TerminalSizeSchema = z
   .strictObject({ rows: z.int().min(1).max(4096).default(24), cols: z.int().min(1).max(4096).default(80) })
@@ -35,6 +37,7 @@ export const ExecRequestSchema = z
       .string()
       .max(Math.ceil(MAX_INLINE_STDIN_BYTES / 3) * 4, "must not be longer than 1 MiB")
       .regex(BASE64, "must be base64")
+      .refine((text) => decodedLength(text) <= MAX_INLINE_STDIN_BYTES, "must not be longer than 1 MiB")
       .optional()
       .meta({ format: "byte", description: "Given to the process at its start: base64, 1 MiB of bytes at most." }),
     env: EnvSchema.optional().meta({ description: "Over the sandbox's own variables." }),

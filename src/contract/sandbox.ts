@@ -98,6 +98,25 @@ export const SandboxCreateSchema = z
   .meta({ id: "SandboxCreate" });
 export type SandboxCreate = z.infer<typeof SandboxCreateSchema>;
 
+/** A change of a sandbox. What is left out stays as it is. */
+export const SandboxPatchSchema = z
+  .strictObject({
+    tags: TagsSchema.optional().meta({ description: "Takes the place of all tags." }),
+    timeout: TimeoutSchema.optional().meta({
+      description: "Seconds of lifetime from the start. When they are over already, the sandbox ends now.",
+    }),
+    idle_timeout: TimeoutSchema.nullable()
+      .optional()
+      .meta({ description: "Seconds without activity, which begin anew; null for none." }),
+    name: NameSchema.optional().meta({ description: "Of a sandbox that has none yet." }),
+  })
+  .meta({ id: "SandboxPatch" });
+export type SandboxPatch = z.infer<typeof SandboxPatchSchema>;
+
+/** What can be waited for. */
+export const WAIT_FOR = ["ready", "ended"] as const;
+export type WaitFor = (typeof WAIT_FOR)[number];
+
 const DateTimeSchema = z.iso.datetime();
 
 /** A sandbox as the API shows it. What has no value is left out. */

@@ -7,9 +7,9 @@ export class Activity {
     return this.#uses > 0;
   }
 
-  /** Milliseconds since 1970. */
-  get lastActiveAt(): number {
-    return this.isBusy ? Date.now() : this.#lastActiveAt;
+  /** How long ago it was last in use; 0 while it is. */
+  get idleMs(): number {
+    return this.isBusy ? 0 : Math.max(0, Date.now() - this.#lastActiveAt);
   }
 
   /** Counts as use until the answer is called (once). */

@@ -1,23 +1,24 @@
 import { ApiError } from "../contract/errors.ts";
-import type { ContainerExit, ContainerStatus, StartResult, StartSpec } from "../contract/host-protocol.ts";
+import type { ContainerExit, ContainerStatus, Deadline, StartResult, StartSpec } from "../contract/host-protocol.ts";
 import { KILLED_RETURNCODE } from "../contract/process.ts";
 import { newEntry, type Entry } from "./container-entry.ts";
+import type { Deadlines } from "./deadlines.ts";
 import { DeletedGenerations } from "./deleted-generations.ts";
 import type { LogArchive } from "./log-archive.ts";
 import type { ProcessTable } from "./processes.ts";
+import { release, releaseSoon, STOP_TIMEOUT_MS } from "./release.ts";
 import { StartFailure, type Container, type Runtime } from "./runtime.ts";
 import { callAt, settlesWithin, tooSlow, withTimeLimit } from "./time-limit.ts";
 
 const START_TIMEOUT_MS = 15 * 60_000;
-const STOP_TIMEOUT_MS = 30_000;
 /** How long the end of a container, and the fact that it was deleted, is remembered. */
 const KEEP_ENDED_MS = 3_600_000;
-const STOP_ATTEMPTS = 5;
 const DEADLINE_RETURNCODE = 124;
 
 export interface ContainersOptions {
   runtime: Runtime;
   logs: LogArchive;
+  deadlines: Deadlines;
   /** A container has ended by itself or at its deadline. */
   onExit?: () => void;
 }
@@ -72,8 +73,9 @@ export class Containers {
       const table = this.#logs.open(entry.sandboxId, entry.generation, entry.activity);
       await table.recover(container);
       entry.started = Promise.resolve({ result: this.#adopt(entry, container, table), container });
-      if (older) this.#release(older).catch(logStopFailure);
+      if (older) releaseSoon(older);
     }
+    this.#options.deadlines.sweep(found);
     await this.#logs.recover(new Set(found.map(({ sandboxId, generation }) => `${sandboxId}.${generation}`)));
   }
 
@@ -82,7 +84,7 @@ export class Containers {
     if (!entry) return { kind: "gone" };
     const { generation, exit, activity } = entry;
     if (exit) return { kind: "exited", generation, exit };
-    return { kind: "running", generation, busy: activity.isBusy, last_active_at: activity.lastActiveAt };
+    return { kind: "running", generation, busy: activity.isBusy, idle_ms: activity.idleMs };
   }
 
   list(): { sandbox_id: string; generation: number; running: boolean }[] {
@@ -137,10 +139,19 @@ export class Containers {
     if (deleted !== undefined) this.#deleted.add(sandboxId, deleted);
     if (!entry || (generation !== undefined && entry.generation > generation)) return;
     entry.isDeleted = true;
-    const released = this.#release(entry).then(() => this.#forget(entry));
+    const released = release(entry).then(() => this.#forget(entry));
     await withTimeLimit(released, STOP_TIMEOUT_MS, tooSlow("Stopping the container")).catch((error: unknown) => {
       throw error instanceof ApiError ? error : unavailable("The container could not be removed.", error);
     });
+  }
+
+  /** Moves the time at which the container is ended. Throws `sandbox_ended` when it does not run. */
+  async setDeadline(sandboxId: string, { generation, revision, remaining_ms }: Deadline): Promise<void> {
+    const container = await this.running(sandboxId);
+    if (container.generation !== generation) throw new ApiError("sandbox_ended");
+    const deadlineAt = Date.now() + remaining_ms;
+    if (this.#options.deadlines.move(container, revision, deadlineAt))
+      this.#endAt(this.#entries.get(sandboxId)!, container, deadlineAt);
   }
 
   /** Ends all of them and removes what their processes said. */
@@ -159,7 +170,7 @@ export class Containers {
     const starting = (async () => {
       if (older) {
         older.isDeleted = true;
-        await withTimeLimit(this.#release(older), STOP_TIMEOUT_MS, tooSlow("Stopping the container"));
+        await withTimeLimit(release(older), STOP_TIMEOUT_MS, tooSlow("Stopping the container"));
         older.processes?.remove();
       }
       return this.#runtime.start(spec);
@@ -192,15 +203,20 @@ export class Containers {
   ): StartResult {
     entry.container = container;
     entry.processes = table;
-    entry.cancelTimer = callAt(container.deadlineAt, () => void this.#endAtDeadline(entry, container));
+    this.#endAt(entry, container, this.#options.deadlines.movedTo(container) ?? container.deadlineAt);
     void container.exited.then((exit) => this.#onExit(entry, exit));
     return { kind, published_ports: container.publishedPorts };
+  }
+
+  #endAt(entry: Entry, container: Container, deadlineAt: number): void {
+    entry.cancelTimer();
+    entry.cancelTimer = callAt(deadlineAt, () => void this.#endAtDeadline(entry, container));
   }
 
   async #endAtDeadline(entry: Entry, container: Container): Promise<void> {
     if (entry.exit) return;
     entry.isPastDeadline = true;
-    this.#release(entry).catch(logStopFailure);
+    releaseSoon(entry);
     if (!(await settlesWithin(container.exited, STOP_TIMEOUT_MS)))
       this.#onExit(entry, { returncode: KILLED_RETURNCODE, oom: false });
   }
@@ -213,31 +229,13 @@ export class Containers {
     void entry.processes?.containerEnded();
     if (entry.isDeleted) return;
     this.#options.onExit?.();
-    this.#release(entry).catch(logStopFailure);
+    releaseSoon(entry);
     entry.cancelTimer = callAt(Date.now() + KEEP_ENDED_MS, () => this.#forget(entry));
-  }
-
-  /** Removes the container from the machine, whatever it takes; the entry stays. One removal at a time. */
-  #release(entry: Entry): Promise<void> {
-    entry.released ??= (async () => {
-      await entry.started.catch(() => {});
-      for (let attempt = 1; entry.container; attempt++) {
-        try {
-          return await withTimeLimit(entry.container.stop(), STOP_TIMEOUT_MS, tooSlow("Stopping the container"));
-        } catch (error) {
-          if (attempt === STOP_ATTEMPTS) throw error;
-          await new Promise((resolve) => setTimeout(resolve, attempt * 200));
-        }
-      }
-    })().catch((error: unknown) => {
-      entry.released = undefined;
-      throw error;
-    });
-    return entry.released;
   }
 
   #forget(entry: Entry): void {
     entry.cancelTimer();
+    this.#options.deadlines.forget(entry);
     if (entry.processes) this.#logs.keep(entry.sandboxId, entry.processes);
     if (this.#entries.get(entry.sandboxId) === entry) this.#entries.delete(entry.sandboxId);
   }
@@ -247,5 +245,3 @@ function unavailable(detail: string, cause: unknown): ApiError {
   console.error(`sandbar host: ${detail}`, cause);
   return new ApiError("backend_unavailable", { detail, cause, retryAfter: 1 });
 }
-
-const logStopFailure = (error: unknown) => console.error("sandbar host: a container could not be removed:", error);

@@ -2,6 +2,7 @@ import type { AddressInfo } from "node:net";
 import type { HostInfo } from "../contract/host-protocol.ts";
 import { Attachments } from "./attachments.ts";
 import { Containers } from "./containers.ts";
+import { Deadlines } from "./deadlines.ts";
 import { LogArchive } from "./log-archive.ts";
 import { Pump } from "./logs/pump.ts";
 import type { ProcessTableOptions } from "./processes.ts";
@@ -16,7 +17,7 @@ export interface DaemonOptions extends ProcessTableOptions {
   hostId: string;
   hostKey: string;
   version: string;
-  /** Where logs are kept: `<dataDir>/logs`. */
+  /** Where logs and moved deadlines are kept. */
   dataDir: string;
   listen: { host: string; port: number };
   /** Left out: nobody is told what runs here. */
@@ -46,7 +47,8 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   let reporter: Reporter | undefined;
   const pump = new Pump();
   const logs = new LogArchive({ ...options, logsDir: `${options.dataDir}/logs`, pump });
-  const containers = new Containers({ runtime, logs, onExit: () => reporter?.soon() });
+  const deadlines = new Deadlines(`${options.dataDir}/deadlines`);
+  const containers = new Containers({ runtime, logs, deadlines, onExit: () => reporter?.soon() });
   await containers.recover();
   const attachments = new Attachments({ controlPlaneUrl: options.controlPlaneUrl, hostId, hostKey });
 

@@ -110,7 +110,9 @@ export class ProcessTable {
       this.#spawning.set(id, this.#spawn(process, spec));
     }
     await this.#spawning.get(id);
-    return statusAfter(this.#find(id), waitMs, toBase64, signal);
+    const process = this.#find(id);
+    if (spec.is_probe) void process.ended.then(() => setImmediate(() => this.#forget(process)));
+    return statusAfter(process, waitMs, toBase64, signal);
   }
 
   async status(processId: string, waitMs: number, signal?: AbortSignal): Promise<ProcessStatus> {
@@ -202,7 +204,7 @@ export class ProcessTable {
     try {
       process.begin(await withTimeLimit(spawning, SPAWN_TIMEOUT_MS, tooSlow("Starting the process")), spec);
       this.#running--;
-      this.#countAsRunning(process);
+      this.#countAsRunning(process, spec.is_probe);
     } catch (error) {
       this.#running--;
       this.#forget(process);
@@ -220,9 +222,9 @@ export class ProcessTable {
     }
   }
 
-  #countAsRunning(process: HostProcess): void {
+  #countAsRunning(process: HostProcess, isProbe = false): void {
     this.#running++;
-    const end = this.#activity.begin();
+    const end = isProbe ? () => {} : this.#activity.begin();
     void process.ended.then(() => {
       this.#running--;
       end();

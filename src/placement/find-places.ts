@@ -37,3 +37,10 @@ export async function locateHost(db: D1Database, hostId: string): Promise<HostPl
   const host = (await new HostCatalog(db).alive(Date.now())).find((alive) => alive.hostId === hostId);
   return host && { kind: "host", hostId, url: host.url };
 }
+
+/** How long the host has told nobody that it is there, in milliseconds; undefined where it was removed. */
+export async function silenceOf(db: D1Database, hostId: string): Promise<number | undefined> {
+  const now = Date.now();
+  const lastSeenAt = await new HostCatalog(db).lastSeenAt(hostId);
+  return lastSeenAt === undefined ? undefined : now - lastSeenAt;
+}

@@ -15,6 +15,11 @@ export async function publishSandbox(db: D1Database, record: SandboxRecord): Pro
     sandbox: describeSandbox(record),
   });
   if (!isLive(record.state) && record.create.name !== undefined) {
-    await new NameCatalog(db).releaseName(record.sandboxId);
+    await new NameCatalog(db).releaseAll(record.sandboxId);
   }
+}
+
+/** Takes a sandbox that is to be forgotten out of the catalog. Safe to repeat. */
+export async function unpublishSandbox(db: D1Database, sandboxId: string): Promise<void> {
+  await new SandboxCatalog(db).remove(sandboxId);
 }

@@ -3,7 +3,8 @@ import type { Lifecycle } from "./lifecycle.ts";
 import type { ProcessesAtEnd } from "./processes-at-end.ts";
 import type { Timers } from "./timers.ts";
 
-const RETRY_MS = 5000;
+const FIRST_RETRY_MS = 5000;
+const LAST_RETRY_MS = 300_000;
 /** After this long the host's own reconciliation is left to do it: it reaps what no sandbox claims. */
 const GIVE_UP_MS = 86_400_000;
 
@@ -26,11 +27,17 @@ export class Cleanup {
 
   /** Tries once now; the timer tries again while something may be left. Never throws. */
   run(): Promise<void> {
-    this.#timers.set("cleanup", this.#now() + RETRY_MS);
+    this.#timers.set("cleanup", this.#now() + this.#retryMs);
     this.#running ??= this.#attempt().finally(() => {
       this.#running = undefined;
     });
     return this.#running;
+  }
+
+  /** A host that has been away for long is asked less and less often: when it is back, it asks by itself. */
+  get #retryMs(): number {
+    const endedForMs = this.#now() - (this.#lifecycle.record?.finishedAt ?? 0);
+    return Math.min(LAST_RETRY_MS, Math.max(FIRST_RETRY_MS, endedForMs));
   }
 
   async #attempt(): Promise<void> {

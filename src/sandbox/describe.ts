@@ -5,7 +5,7 @@ import { isLive, type Sandbox } from "../contract/sandbox.ts";
 import type { EndedProcess, ProcessRecord } from "./process-record.ts";
 import type { SandboxRecord } from "./store.ts";
 
-const iso = (ms: number) => new Date(ms).toISOString();
+export const isoOf = (ms: number) => new Date(ms).toISOString();
 
 /** Lifetime in seconds, as given or by default. */
 export const timeoutOf = (record: SandboxRecord): number => record.create.timeout ?? DEFAULT_TIMEOUT_S;
@@ -29,13 +29,13 @@ export function describeSandbox(record: SandboxRecord, idleExpiresAt?: number): 
     timeout: timeoutOf(record),
     ...(create.idle_timeout !== undefined && { idle_timeout: create.idle_timeout }),
     tags: create.tags ?? {},
-    created_at: iso(record.createdAt),
-    ...(record.startedAt !== undefined && { started_at: iso(record.startedAt) }),
-    ...(record.readyAt !== undefined && { ready_at: iso(record.readyAt) }),
-    ...(record.finishedAt !== undefined && { finished_at: iso(record.finishedAt) }),
+    created_at: isoOf(record.createdAt),
+    ...(record.startedAt !== undefined && { started_at: isoOf(record.startedAt) }),
+    ...(record.readyAt !== undefined && { ready_at: isoOf(record.readyAt) }),
+    ...(record.finishedAt !== undefined && { finished_at: isoOf(record.finishedAt) }),
     ...(record.startedAt !== undefined &&
-      isLive(record.state) && { expires_at: iso(record.startedAt + timeoutOf(record) * 1000) }),
-    ...(idleExpiresAt !== undefined && isLive(record.state) && { idle_expires_at: iso(idleExpiresAt) }),
+      isLive(record.state) && { expires_at: isoOf(record.startedAt + timeoutOf(record) * 1000) }),
+    ...(idleExpiresAt !== undefined && isLive(record.state) && { idle_expires_at: isoOf(idleExpiresAt) }),
     ...(typeof end?.returncode === "number" && { returncode: end.returncode }),
     ...(end && { finish_reason: end.finishReason }),
     ...(end?.error !== undefined && { error: end.error }),
@@ -48,7 +48,7 @@ export function describeProcess(sandboxId: string, process: ProcessRecord): Cont
     process_id: process.processId,
     sandbox_id: sandboxId,
     command: process.command,
-    created_at: iso(process.createdAt),
+    created_at: isoOf(process.createdAt),
     ...outcome(process.last),
   };
 }
@@ -63,6 +63,6 @@ function outcome<Last extends ProcessRecord["last"]>({ exitedAt, ...last }: Last
   return {
     ...last,
     ...(signal !== undefined && { signal }),
-    ...(exitedAt !== undefined && { exited_at: iso(exitedAt) }),
+    ...(exitedAt !== undefined && { exited_at: isoOf(exitedAt) }),
   };
 }

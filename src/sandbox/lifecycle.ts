@@ -1,8 +1,10 @@
-import type { Backend } from "../backends/backend.ts";
+import { hostIdOf, type Backend, type Placement } from "../backends/backend.ts";
 import { ApiError } from "../contract/errors.ts";
-import { isLive } from "../contract/sandbox.ts";
-import { timeoutOf } from "./describe.ts";
-import { hasStarted, transition, type SandboxEvent } from "./machine.ts";
+import { isLive, type SandboxState } from "../contract/sandbox.ts";
+import type { SandboxEvent } from "../contract/sandbox-event.ts";
+import { isoOf, timeoutOf } from "./describe.ts";
+import type { EventLog } from "./event-log.ts";
+import { hasStarted, transition, type End, type Happening } from "./machine.ts";
 import type { SandboxRecord, SandboxStore } from "./store.ts";
 import type { Timers } from "./timers.ts";
 
@@ -10,6 +12,16 @@ import type { Timers } from "./timers.ts";
 const START_WAIT_MS = 120_000;
 /** Activity that would put the idle time off by less than this, or by less than a tenth of it, is not written down. */
 const IDLE_RESOLUTION_MS = 1000;
+
+export interface LifecycleParts {
+  store: SandboxStore;
+  events: EventLog;
+  timers: Timers;
+  effects: LifecycleEffects;
+  /** Whether a client's socket is open: then there is no idle time at all. */
+  isAttached: () => boolean;
+  now: () => number;
+}
 
 export interface LifecycleEffects {
   /** The record changed in a way that lists show. */
@@ -23,21 +35,16 @@ export interface LifecycleEffects {
 /** Owns the record of the sandbox: every change of state goes through `apply`. */
 export class Lifecycle {
   readonly #store: SandboxStore;
+  readonly #events: EventLog;
   readonly #timers: Timers;
   readonly #effects: LifecycleEffects;
   readonly #isAttached: () => boolean;
   readonly #now: () => number;
-  #waiting: (() => void)[] = [];
+  readonly #waiting = new Set<() => void>();
 
-  /** `isAttached` tells whether a client's socket is open: then there is no idle time at all. */
-  constructor(
-    store: SandboxStore,
-    timers: Timers,
-    effects: LifecycleEffects,
-    isAttached: () => boolean,
-    now: () => number,
-  ) {
+  constructor({ store, events, timers, effects, isAttached, now }: LifecycleParts) {
     this.#store = store;
+    this.#events = events;
     this.#timers = timers;
     this.#effects = effects;
     this.#isAttached = isAttached;
@@ -48,6 +55,34 @@ export class Lifecycle {
     return this.#store.record;
   }
 
+  /** Begins: there is a sandbox from now on. */
+  begin(record: SandboxRecord): void {
+    this.#store.begin(record);
+    this.#note({ type: record.state });
+  }
+
+  /** A client changed the record. */
+  edit(changes: Partial<SandboxRecord>, event: Omit<SandboxEvent, "type" | "at">): void {
+    this.update(changes);
+    this.#note({ type: "updated", ...event });
+  }
+
+  /** The sandbox is to start somewhere, as its next generation. */
+  schedule(placement: Placement, generation: number): void {
+    const record = this.#required();
+    // Taken up where it was: its host may have come back at another address.
+    if (record.generation === generation) return this.update({ placement }, false);
+    const state = transition(record.state, { kind: "scheduled" }).kind === "moved" ? "scheduled" : record.state;
+    this.update({ placement, generation, state });
+    const hostId = hostIdOf(placement);
+    this.#note({
+      type: "scheduled",
+      backend: record.backend,
+      ...(hostId !== undefined && { host_id: hostId }),
+      generation,
+    });
+  }
+
   /** Changes the record; `visible` when lists show the difference. */
   update(changes: Partial<SandboxRecord>, visible = true): void {
     const record = this.#required();
@@ -56,14 +91,15 @@ export class Lifecycle {
   }
 
   /** Lets an event happen. False when it changed nothing. */
-  apply(event: SandboxEvent, changes: Partial<SandboxRecord> = {}): boolean {
+  apply(happening: Happening, changes: Partial<SandboxRecord> = {}): boolean {
     const record = this.#required();
-    const next = transition(record.state, event);
+    const next = transition(record.state, happening);
     if (next.kind === "ignored") return false;
     const now = this.#now();
     if (next.kind === "ended") {
-      this.#timers.clear("start", "probe", "lifetime", "idle", "container");
+      this.#timers.clear("start", "probe", "lifetime", "deadline", "idle", "container");
       this.update({ ...changes, state: next.state, end: next.end, finishedAt: now });
+      this.#note(endOf(next.state, next.end));
       this.#effects.ended();
     } else {
       this.update({
@@ -72,10 +108,16 @@ export class Lifecycle {
         ...(next.state === "started" && { startedAt: now }),
         ...(next.state === "ready" && { readyAt: now }),
       });
+      this.#note({ type: next.state });
       if (next.state === "started") this.#onStarted(now);
     }
-    for (const wake of this.#waiting.splice(0)) wake();
     return true;
+  }
+
+  /** Writes down what happened, and tells all who wait for something to happen. */
+  #note(event: Omit<SandboxEvent, "at">): void {
+    this.#events.append({ ...event, at: isoOf(this.#now()) });
+    for (const wake of this.#waiting) wake();
   }
 
   #onStarted(now: number): void {
@@ -106,17 +148,20 @@ export class Lifecycle {
       const left = giveUpAt - this.#now();
       if (left <= 0)
         throw new ApiError("start_timeout", { detail: "The sandbox is still being started.", retryAfter: 5 });
-      await this.#nextChange(left);
+      await this.nextEvent(left);
     }
   }
 
-  #nextChange(timeoutMs: number): Promise<void> {
+  /** Waits until something happens, or for so long. */
+  nextEvent(timeoutMs: number): Promise<void> {
     return new Promise((resolve) => {
-      const timer = setTimeout(resolve, timeoutMs);
-      this.#waiting.push(() => {
+      const done = () => {
         clearTimeout(timer);
+        this.#waiting.delete(done);
         resolve();
-      });
+      };
+      const timer = setTimeout(done, timeoutMs);
+      this.#waiting.add(done);
     });
   }
 
@@ -125,6 +170,15 @@ export class Lifecycle {
     if (!record) throw new ApiError("sandbox_not_found");
     return record;
   }
+}
+
+function endOf(type: SandboxState, { finishReason, returncode, error }: End): Omit<SandboxEvent, "at"> {
+  return {
+    type,
+    finish_reason: finishReason,
+    ...(returncode !== null && { returncode }),
+    ...(error !== undefined && { error }),
+  };
 }
 
 export function endedError(record: SandboxRecord): ApiError {

@@ -3,7 +3,7 @@ import { KILLED_RETURNCODE, signalOfReturncode } from "../contract/process.ts";
 import { isLive, type FinishReason, type SandboxState } from "../contract/sandbox.ts";
 
 /** Everything that can happen to a sandbox. */
-export type SandboxEvent =
+export type Happening =
   | { kind: "scheduled" }
   | { kind: "started" }
   | { kind: "ready" }
@@ -38,7 +38,7 @@ const ORDER: readonly SandboxState[] = ["created", "scheduled", "started", "read
  * Decides every transition. The states before the end go one way; the first end wins and every event
  * after it is ignored.
  */
-export function transition(state: SandboxState, event: SandboxEvent): Transition {
+export function transition(state: SandboxState, event: Happening): Transition {
   if (!isLive(state)) return IGNORED;
   switch (event.kind) {
     case "scheduled":

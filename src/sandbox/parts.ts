@@ -1,13 +1,17 @@
 import type { OpenBackend } from "../backends/index.ts";
-import { findPlaces, locateHost } from "../placement/find-places.ts";
-import { publishSandbox } from "../placement/publish.ts";
+import { findPlaces, locateHost, silenceOf } from "../placement/find-places.ts";
+import { publishSandbox, unpublishSandbox } from "../placement/publish.ts";
 import { Attachments } from "./attachments.ts";
 import { Bridge } from "./bridge.ts";
+import { Changes } from "./changes.ts";
 import { Cleanup } from "./cleanup.ts";
 import { ContainerWatch } from "./container-watch.ts";
+import { EventLog } from "./event-log.ts";
 import { ExecSockets } from "./exec-sockets.ts";
+import { HostDeadline } from "./host-deadline.ts";
 import { HostLink } from "./host-link.ts";
 import { Lifecycle } from "./lifecycle.ts";
+import type { Limits } from "./limits.ts";
 import { hasStarted } from "./machine.ts";
 import { Operations } from "./operations.ts";
 import { Outbox } from "./outbox.ts";
@@ -15,6 +19,7 @@ import { Probe } from "./probe.ts";
 import { ProcessOutput } from "./process-output.ts";
 import { Processes } from "./processes.ts";
 import { ProcessesAtEnd } from "./processes-at-end.ts";
+import { Retention } from "./retention.ts";
 import { SocketEvents } from "./socket-events.ts";
 import { Sockets } from "./sockets.ts";
 import { Starter } from "./starter.ts";
@@ -25,13 +30,17 @@ import { Watch } from "./watch.ts";
 /** The parts of the object, wired together. */
 export class Parts {
   readonly store: SandboxStore;
+  readonly events: EventLog;
   readonly timers: Timers;
   readonly lifecycle: Lifecycle;
   readonly host: HostLink;
   readonly outbox: Outbox;
+  readonly deadline: HostDeadline;
+  readonly changes: Changes;
   readonly starter: Starter;
   readonly watch: Watch;
   readonly containerWatch: ContainerWatch;
+  readonly retention: Retention;
   readonly probe: Probe;
   readonly cleanup: Cleanup;
   readonly operations: Operations;
@@ -41,11 +50,12 @@ export class Parts {
   readonly execs: ExecSockets;
   readonly socketEvents: SocketEvents;
 
-  constructor(ctx: DurableObjectState, db: D1Database, openBackend: () => OpenBackend) {
+  constructor(ctx: DurableObjectState, db: D1Database, limits: Limits, openBackend: () => OpenBackend) {
     const now = () => Date.now();
     const sockets = new Sockets(ctx);
     const isAttached = () => sockets.hasClients;
     this.store = new SandboxStore(ctx.storage);
+    this.events = new EventLog(ctx.storage);
     this.timers = new Timers(ctx.storage);
     const effects = {
       changed: () => {
@@ -59,10 +69,12 @@ export class Parts {
       },
       ended: () => {
         this.containerWatch.ended();
+        this.retention.arm();
         ctx.waitUntil(this.socketEvents.sandboxEnded(this.cleanup.run()));
       },
     };
-    this.lifecycle = new Lifecycle(this.store, this.timers, effects, isAttached, now);
+    const { store, events, timers } = this;
+    this.lifecycle = new Lifecycle({ store, events, timers, effects, isAttached, now });
     let backends: OpenBackend | undefined;
     this.host = new HostLink(
       this.lifecycle,
@@ -71,15 +83,41 @@ export class Parts {
     );
     const open = () => this.host.open();
     this.outbox = new Outbox(this.lifecycle, this.timers, (record) => publishSandbox(db, record), now);
+    this.deadline = new HostDeadline(this.lifecycle, this.timers, this.host, now);
+    this.changes = new Changes(this.lifecycle, this.timers, this.deadline);
     this.starter = new Starter(
       this.lifecycle,
       this.timers,
       (record) => findPlaces(db, record),
       (record) => this.host.open(record),
+      () => ctx.waitUntil(this.deadline.confirm()),
       now,
     );
     this.watch = new Watch(this.lifecycle, this.timers, open, isAttached, now);
-    this.containerWatch = new ContainerWatch(this.lifecycle, this.timers, this.watch, open, now);
+    const { lifecycle, host, watch, outbox } = this;
+    const silence = (hostId: string) => silenceOf(db, hostId);
+    const { hostLostAfterMs, keptMs } = limits;
+    this.containerWatch = new ContainerWatch({
+      store,
+      lifecycle,
+      timers,
+      watch,
+      host,
+      silence,
+      hostLostAfterMs,
+      now,
+    });
+    const unpublish = (sandboxId: string) => unpublishSandbox(db, sandboxId);
+    this.retention = new Retention({
+      storage: ctx.storage,
+      store,
+      lifecycle,
+      timers,
+      outbox,
+      unpublish,
+      keptMs,
+      now,
+    });
     this.probe = new Probe(this.lifecycle, this.timers, open, now);
     this.operations = new Operations(this.lifecycle, this.host, this.watch);
     const atEnd = new ProcessesAtEnd(this.store, this.lifecycle, this.host);
@@ -101,7 +139,7 @@ export class Parts {
     );
     this.#resumeIdleTime();
     // What ran in the container beside the object goes on without it: it is taken up again.
-    if (this.containerWatch.isDue) ctx.waitUntil(this.containerWatch.check());
+    if (this.containerWatch.isBeside) ctx.waitUntil(this.containerWatch.check());
   }
 
   /** Sockets that went down with the object they were attached to have told nobody: their sandbox may idle again. */

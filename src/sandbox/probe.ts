@@ -47,11 +47,21 @@ export class Probe {
   }
 
   async #succeeds(): Promise<boolean> {
-    const probe = this.#lifecycle.record!.create.readiness_probe!;
+    const { readiness_probe: probe, workdir } = this.#lifecycle.record!.create;
+    if (!probe) return false;
     try {
       if ("tcp" in probe) return await this.#open().probePort(probe.tcp.port);
       const process = await this.#open().exec(
-        { process_id: newId("process"), command: probe.exec.command, env: {}, timeout_ms: EXEC_PROBE_TIMEOUT_MS },
+        {
+          process_id: newId("process"),
+          command: probe.exec.command,
+          env: {},
+          ...(workdir !== undefined && { workdir }),
+          stdout: "ignore",
+          stderr: "ignore",
+          timeout_ms: EXEC_PROBE_TIMEOUT_MS,
+          is_probe: true,
+        },
         EXEC_PROBE_TIMEOUT_MS,
       );
       return process.returncode === 0;

@@ -11,8 +11,9 @@ import type {
   StdinState,
   TerminalSize,
 } from "../contract/process.ts";
-import type { BackendName, Sandbox, SandboxCreate, Tunnel } from "../contract/sandbox.ts";
+import type { BackendName, Sandbox, SandboxCreate, SandboxPatch, Tunnel, WaitFor } from "../contract/sandbox.ts";
 import type { ProcessPageRequest } from "./process-page.ts";
+import type { EventBatch } from "./waiting.ts";
 
 /** Who may act on the sandbox: its environment. Any other is told that there is no such sandbox. */
 export interface Scope {
@@ -79,6 +80,12 @@ export interface TunnelOrigin {
 export interface SandboxRpc {
   create(input: CreateInput): Promise<Sandbox>;
   describe(scope: Scope): Promise<Sandbox>;
+  /** Changes all that the patch names, or nothing. The caller has claimed the name. */
+  update(scope: Scope, patch: SandboxPatch): Promise<Sandbox>;
+  /** The sandbox once it is so, or has ended, or the time is up. */
+  wait(scope: Scope, until: WaitFor, waitMs: number): Promise<Sandbox>;
+  /** What happened behind the event of this number, as soon as there is anything; nothing when the time is up. */
+  eventsAfter(scope: Scope, seq: number, waitMs: number): Promise<EventBatch>;
   terminate(scope: Scope): Promise<void>;
   exec(scope: Scope, request: ExecRequest, waitMs: number, idempotencyKey?: string): Promise<ExecAnswer>;
   execStreamed(scope: Scope, request: ExecRequest, idempotencyKey?: string): Promise<StreamedExec>;

@@ -7,11 +7,11 @@ import { ApiError, type ErrorCode } from "../contract/errors.ts";
 import type { Cursor } from "../contract/events.ts";
 import type { Page } from "../contract/list.ts";
 import type { ContainerProcess, ExecRequest, SignalName, StdinState, TerminalSize } from "../contract/process.ts";
-import { isLive, type Sandbox as SandboxDocument, type Tunnel } from "../contract/sandbox.ts";
+import { type Sandbox as SandboxDocument, type SandboxPatch, type Tunnel, type WaitFor } from "../contract/sandbox.ts";
 import { goOff } from "./alarm.ts";
-import { callOf, type SandboxCall } from "./call.ts";
+import { callOf } from "./call.ts";
 import { describeProcess, describeSandbox } from "./describe.ts";
-import { endedError } from "./lifecycle.ts";
+import { limitsOf, type LimitVariables } from "./limits.ts";
 import { openerOf } from "./open-backends.ts";
 import { Parts } from "./parts.ts";
 import { pageOfProcesses, type ProcessPageRequest } from "./process-page.ts";
@@ -26,13 +26,16 @@ import type {
   StreamedExec,
   TunnelOrigin,
 } from "./rpc.ts";
-import { answerClose } from "./sockets.ts";
+import { claims, reconcile } from "./reconcile.ts";
 import { replyWith, type Replies, type Reply } from "./reply.ts";
+import { serve } from "./serve.ts";
+import { answerClose } from "./sockets.ts";
 import { newRecord } from "./store.ts";
-import { forwardToPort, problemAnswer } from "./tunnel.ts";
+import { problemAnswer } from "./tunnel.ts";
 import { tunnelsOf } from "./tunnels.ts";
+import { eventsAfter, waitFor, type EventBatch } from "./waiting.ts";
 
-export interface SandboxEnv {
+export interface SandboxEnv extends LimitVariables {
   DB: D1Database;
   SIGNING_SECRET: string;
 }
@@ -46,7 +49,7 @@ export class Sandbox<Env extends SandboxEnv = SandboxEnv> extends DurableObject<
 
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, env);
-    this.#parts = new Parts(ctx, env.DB, () => this.backends());
+    this.#parts = new Parts(ctx, env.DB, limitsOf(env), () => this.backends());
   }
 
   /** How backends are opened; a test's subclass puts its fake here. */
@@ -55,11 +58,11 @@ export class Sandbox<Env extends SandboxEnv = SandboxEnv> extends DurableObject<
   }
 
   create(input: CreateInput): Promise<Reply<SandboxDocument>> {
-    const { store, outbox, starter } = this.#parts;
+    const { store, lifecycle, outbox, starter } = this.#parts;
     return replyWith(async () => {
       if (store.record) return this.#describe(input);
       if (input.backend === "cloudflare") requireDeployedImage(this.ctx.container, input.create.image);
-      store.save(newRecord(input, Date.now()));
+      lifecycle.begin(newRecord(input, Date.now()));
       const created = describeSandbox(store.record!);
       outbox.schedule();
       this.ctx.waitUntil(starter.start());
@@ -69,7 +72,27 @@ export class Sandbox<Env extends SandboxEnv = SandboxEnv> extends DurableObject<
   }
 
   describe(scope: Scope): Promise<Reply<SandboxDocument>> {
-    return replyWith(async () => this.#describe(scope));
+    return replyWith(() => this.#describe(scope));
+  }
+
+  update(scope: Scope, patch: SandboxPatch): Promise<Reply<SandboxDocument>> {
+    return this.#reading(scope, async () => {
+      await this.#parts.changes.make(patch);
+      await this.#parts.outbox.flush();
+      return this.#describe(scope);
+    });
+  }
+
+  wait(scope: Scope, until: WaitFor, waitMs: number): Promise<Reply<SandboxDocument>> {
+    return this.#reading(scope, async () => {
+      await waitFor(this.#parts.lifecycle, until, waitMs, Date.now);
+      return this.#describe(scope);
+    });
+  }
+
+  eventsAfter(scope: Scope, seq: number, waitMs: number): Promise<Reply<EventBatch>> {
+    const { events, lifecycle } = this.#parts;
+    return this.#reading(scope, () => eventsAfter(events, lifecycle, seq, waitMs, Date.now));
   }
 
   terminate(scope: Scope): Promise<Reply<void>> {
@@ -166,30 +189,10 @@ export class Sandbox<Env extends SandboxEnv = SandboxEnv> extends DurableObject<
     });
   }
 
-  /** What RPC does not carry: requests to ports, and sockets. See {@link SandboxCall}. */
+  /** What RPC does not carry: requests to ports, and sockets. */
   override async fetch(request: Request): Promise<Response> {
-    const reply = await replyWith(() => this.#serve(callOf(request), request));
+    const reply = await replyWith(async () => serve(this.#parts, callOf(request), request));
     return reply.ok ? reply.value : problemAnswer(new ApiError(reply.code, reply.options));
-  }
-
-  async #serve(call: SandboxCall, request: Request): Promise<Response> {
-    const { operations, attachments, execs, host } = this.#parts;
-    switch (call.kind) {
-      case "port":
-        return operations.run(undefined, () =>
-          forwardToPort(operations.record(), call.port, request, () => host.running()),
-        );
-      case "attach":
-        return operations.run(call, () => attachments.attach(call));
-      case "exec":
-        return operations.run(call, async () => {
-          const record = operations.record();
-          if (!isLive(record.state)) throw endedError(record);
-          return execs.open(call.acks);
-        });
-      case "attachment":
-        return attachments.dialBack(call.hostId, call.attachmentId);
-    }
   }
 
   override async webSocketMessage(socket: WebSocket, message: ArrayBuffer | string): Promise<void> {
@@ -207,32 +210,23 @@ export class Sandbox<Env extends SandboxEnv = SandboxEnv> extends DurableObject<
 
   /** True when this sandbox's container of that generation on that host is its own and is to live. */
   async claims(hostId: string, generation: number): Promise<boolean> {
-    const { record } = this.#parts.store;
-    return (
-      record !== undefined &&
-      isLive(record.state) &&
-      hostIdOf(record.placement) === hostId &&
-      record.generation === generation
-    );
+    return claims(this.#parts.store.record, hostId, generation);
   }
 
   /** The host's report and the catalog differ about this sandbox: find out what is true. */
-  async reconcile(): Promise<void> {
-    const { store, host, outbox, starter, watch } = this.#parts;
-    const { record } = store;
-    if (!record) return;
-    await host.relocate();
-    if (!isLive(record.state)) this.ctx.waitUntil(outbox.flush());
-    else if (record.startedAt === undefined) this.ctx.waitUntil(starter.start());
-    else await watch.check();
+  reconcile(): Promise<void> {
+    return reconcile(this.#parts, (work) => this.ctx.waitUntil(work));
   }
 
   override alarm(): Promise<void> {
     return goOff(this.#parts, (work) => this.ctx.waitUntil(work));
   }
 
-  #describe(scope: Scope): SandboxDocument {
-    return describeSandbox(this.#parts.operations.record(scope), this.#parts.timers.dueAt("idle"));
+  async #describe(scope: Scope): Promise<SandboxDocument> {
+    const { operations, watch } = this.#parts;
+    operations.record(scope);
+    const idleExpiresAt = await watch.idleExpiresAt(operations.inFlight);
+    return describeSandbox(operations.record(scope), idleExpiresAt);
   }
 
   /** Asks something that is no activity of the sandbox. */

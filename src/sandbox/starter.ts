@@ -2,7 +2,7 @@ import { hostIdOf, type Backend, type Placement } from "../backends/backend.ts";
 import { asApiError } from "../contract/errors.ts";
 import { isLive } from "../contract/sandbox.ts";
 import type { StartSpec } from "../contract/host-protocol.ts";
-import { timeoutOf } from "./describe.ts";
+import { hostLifetimeMs } from "./host-deadline.ts";
 import type { Lifecycle } from "./lifecycle.ts";
 import type { SandboxRecord } from "./store.ts";
 import type { Timers } from "./timers.ts";
@@ -12,8 +12,6 @@ export const SCHEDULING_DEADLINE_MS = 30_000;
 const RETRY_MS = 500;
 /** The timer that takes a start up again when this object was lost in the middle of it. */
 const RESUME_MS = 5000;
-/** The host ends a container by itself this long after the object should have. */
-const HOST_DEADLINE_SLACK_MS = 15_000;
 
 /** Places that could take the sandbox, the best first. */
 export type FindPlaces = (record: SandboxRecord) => Promise<Placement[]>;
@@ -24,6 +22,7 @@ export class Starter {
   readonly #timers: Timers;
   readonly #findPlaces: FindPlaces;
   readonly #open: (record: SandboxRecord) => Backend;
+  readonly #confirmDeadline: () => void;
   readonly #now: () => number;
   #run: Promise<void> | undefined;
 
@@ -32,12 +31,14 @@ export class Starter {
     timers: Timers,
     findPlaces: FindPlaces,
     open: (record: SandboxRecord) => Backend,
+    confirmDeadline: () => void,
     now: () => number,
   ) {
     this.#lifecycle = lifecycle;
     this.#timers = timers;
     this.#findPlaces = findPlaces;
     this.#open = open;
+    this.#confirmDeadline = confirmDeadline;
     this.#now = now;
   }
 
@@ -89,18 +90,22 @@ export class Starter {
     if (!isLive(before.state)) return { kind: "done" };
     const isSame = before.placement !== undefined && isSamePlace(before.placement, place) && before.generation > 0;
     const generation = isSame ? before.generation : before.generation + 1;
-    const placed = { placement: place, generation };
-    if (!this.#lifecycle.apply({ kind: "scheduled" }, placed)) this.#lifecycle.update(placed);
+    this.#lifecycle.schedule(place, generation);
     const record = this.#lifecycle.record!;
     const backend = this.#open(record);
     try {
-      const outcome = await backend.start(specOf(record, this.#now()));
+      const spec = specOf(record);
+      const outcome = await backend.start(spec);
       if (this.#isFenced(generation)) {
         await backend.stop().catch(() => undefined);
         return { kind: "done" };
       }
       if (outcome.kind === "failed") this.#lifecycle.apply({ kind: "start_failed", error: outcome.error });
-      else this.#lifecycle.apply({ kind: "started" }, { publishedPorts: outcome.publishedPorts });
+      else if (this.#lifecycle.apply({ kind: "started" }, { publishedPorts: outcome.publishedPorts })) {
+        // One that was adopted started earlier than we say, and the lifetime may have been changed meanwhile.
+        const isTrue = outcome.kind === "launched" && spec.lifetime_ms === hostLifetimeMs(this.#lifecycle.record!);
+        if (!isTrue) this.#confirmDeadline();
+      }
       return { kind: "done" };
     } catch (error) {
       const known = asApiError(error);
@@ -120,7 +125,7 @@ function isSamePlace(a: Placement, b: Placement): boolean {
   return a.kind === b.kind && hostIdOf(a) === hostIdOf(b);
 }
 
-function specOf(record: SandboxRecord, now: number): StartSpec {
+function specOf(record: SandboxRecord): StartSpec {
   const { create } = record;
   return {
     sandbox_id: record.sandboxId,
@@ -129,7 +134,7 @@ function specOf(record: SandboxRecord, now: number): StartSpec {
     image: record.image,
     env: create.env ?? {},
     raw_ports: create.unencrypted_ports ?? [],
-    deadline_at: now + timeoutOf(record) * 1000 + HOST_DEADLINE_SLACK_MS,
+    lifetime_ms: hostLifetimeMs(record),
     ...(create.entrypoint && { entrypoint: create.entrypoint }),
     ...(create.workdir !== undefined && { workdir: create.workdir }),
     ...(create.pty && { pty: create.pty }),

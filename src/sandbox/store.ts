@@ -1,8 +1,10 @@
 import type { HostPlacement, Placement } from "../backends/backend.ts";
+import { MAIN_PROCESS_ID } from "../contract/ids.ts";
 import type { BackendName, SandboxCreate, SandboxState } from "../contract/sandbox.ts";
 import type { End } from "./machine.ts";
 import type { ProcessRecord } from "./process-record.ts";
 import type { CreateInput } from "./rpc.ts";
+import { createTables, hasTables } from "./schema.ts";
 
 /** All that is known of one sandbox. Times are milliseconds since 1970. */
 export interface SandboxRecord {
@@ -29,6 +31,8 @@ export interface SandboxRecord {
   readyAt: number | undefined;
   finishedAt: number | undefined;
   end: End | undefined;
+  /** Counts what its host was told of its deadline: of two that overtake each other the later one counts. */
+  deadlineRevision: number;
   /** True once nothing of an ended sandbox is left on its host. */
   isCleanedUp: boolean;
 }
@@ -54,15 +58,17 @@ export function newRecord(input: CreateInput, now: number): SandboxRecord {
     readyAt: undefined,
     finishedAt: undefined,
     end: undefined,
+    deadlineRevision: 0,
     isCleanedUp: false,
   };
 }
 
-/** Records from before there was more than one kind of place name a host without saying so. */
-function withKind(record: SandboxRecord): SandboxRecord {
-  const { placement } = record;
-  if (!placement || placement.kind !== undefined) return record;
-  return { ...record, placement: { ...(placement as HostPlacement), kind: "host" } };
+/** The record that was written; one from before there was all that is in it now is completed. */
+function readRecord(text: string): SandboxRecord {
+  const record = JSON.parse(text) as SandboxRecord;
+  const { placement, deadlineRevision = 0 } = record as Partial<SandboxRecord>;
+  if (!placement || placement.kind !== undefined) return { ...record, deadlineRevision };
+  return { ...record, deadlineRevision, placement: { ...(placement as HostPlacement), kind: "host" } };
 }
 
 /** Ended processes kept for reading; the oldest go first. */
@@ -77,22 +83,28 @@ export class SandboxStore {
 
   constructor(storage: DurableObjectStorage) {
     this.#sql = storage.sql;
-    this.#sql.exec(`
-      CREATE TABLE IF NOT EXISTS sandbox (id INTEGER PRIMARY KEY CHECK (id = 1), record TEXT NOT NULL) STRICT;
-      CREATE TABLE IF NOT EXISTS processes (
-        seq INTEGER PRIMARY KEY AUTOINCREMENT, process_id TEXT NOT NULL UNIQUE, record TEXT NOT NULL, running INTEGER NOT NULL
-      ) STRICT;
-      CREATE INDEX IF NOT EXISTS processes_that_run ON processes (seq) WHERE running = 1;
-    `);
+    if (!hasTables(this.#sql)) return;
+    createTables(this.#sql);
     const row = this.#sql.exec<{ record: string }>("SELECT record FROM sandbox").next().value;
-    if (row) this.#record = withKind(JSON.parse(row.record) as SandboxRecord);
+    if (row) this.#record = readRecord(row.record);
   }
 
   get record(): Readonly<SandboxRecord> | undefined {
     return this.#record;
   }
 
-  /** Writes the whole record. `visible` changes count a version and so reach the catalog. */
+  /** Begins: the first record of the sandbox. */
+  begin(record: SandboxRecord): void {
+    createTables(this.#sql);
+    this.save(record);
+  }
+
+  /** Forgets all of it; the storage itself is deleted by whoever calls. */
+  drop(): void {
+    this.#record = undefined;
+  }
+
+  /** Writes the whole record. */
   save(record: SandboxRecord): void {
     this.#record = record;
     this.#sql.exec(
@@ -144,6 +156,17 @@ export class SandboxStore {
       .exec<{ seq: number; record: string }>(`SELECT seq, record FROM processes WHERE ${where}`, ...bindings)
       .toArray()
       .map(({ seq, record }) => ({ seq, process: JSON.parse(record) as ProcessRecord }));
+  }
+
+  /** Keeps of an ended sandbox no more processes than fit in so many bytes: the entrypoint, and the newest. */
+  shrink(maxBytes: number): void {
+    this.#sql.exec(
+      `DELETE FROM processes WHERE process_id <> ? AND seq IN (
+         SELECT seq FROM (SELECT seq, sum(length(record)) OVER (ORDER BY seq DESC) AS total FROM processes)
+         WHERE total > ?)`,
+      MAIN_PROCESS_ID,
+      maxBytes,
+    );
   }
 
   /** Forgets the oldest ended processes beyond the bound. */

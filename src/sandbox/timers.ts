@@ -1,5 +1,18 @@
+import { hasTables } from "./schema.ts";
+
 /** The timers of a sandbox. Each fires at most once per setting. */
-export const TIMERS = ["start", "probe", "lifetime", "idle", "outbox", "cleanup", "sockets", "container"] as const;
+export const TIMERS = [
+  "start",
+  "probe",
+  "lifetime",
+  "deadline",
+  "idle",
+  "outbox",
+  "cleanup",
+  "sockets",
+  "container",
+  "retention",
+] as const;
 export type Timer = (typeof TIMERS)[number];
 
 /**
@@ -14,7 +27,7 @@ export class Timers {
 
   constructor(storage: DurableObjectStorage) {
     this.#storage = storage;
-    storage.sql.exec("CREATE TABLE IF NOT EXISTS timers (name TEXT PRIMARY KEY, due_at INTEGER NOT NULL) STRICT");
+    if (!hasTables(storage.sql)) return;
     for (const row of storage.sql.exec<{ name: Timer; due_at: number }>("SELECT name, due_at FROM timers")) {
       this.#due.set(row.name, row.due_at);
     }
@@ -35,6 +48,12 @@ export class Timers {
     const there = names.filter((name) => this.#due.delete(name));
     for (const name of there) this.#storage.sql.exec("DELETE FROM timers WHERE name = ?", name);
     if (there.length > 0) this.#arm();
+  }
+
+  /** Forgets all of them; the storage itself is deleted by whoever calls. */
+  drop(): void {
+    this.#due.clear();
+    this.#arm();
   }
 
   dueAt(name: Timer): number | undefined {

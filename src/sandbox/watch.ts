@@ -7,6 +7,8 @@ import type { Timers } from "./timers.ts";
 /** While a sandbox is busy its idle time is looked at again after at most this long. */
 const MAX_IDLE_CHECK_MS = 10_000;
 const UNREACHABLE_RETRY_MS = 5000;
+/** Who reads a sandbox does not wait for its host for longer. */
+const LOOK_MS = 1000;
 
 /** Keeps the record true to the container: its end, its loss, and whether it idles. */
 export class Watch {
@@ -37,6 +39,25 @@ export class Watch {
     }
   }
 
+  /**
+   * When the sandbox ends if nothing is asked of it any more, as its host says now; undefined while something goes on. No host
+   * is waited for for long: then it is what is known here.
+   */
+  async idleExpiresAt(operationsInFlight: number): Promise<number | undefined> {
+    const { record } = this.#lifecycle;
+    const idleMs = (record?.create.idle_timeout ?? 0) * 1000;
+    if (!record || idleMs === 0 || !hasStarted(record.state)) return undefined;
+    if (operationsInFlight > 0 || this.#isAttached()) return undefined;
+    const status = await within(LOOK_MS, this.#open().inspect());
+    const dueAt = this.#timers.dueAt("idle");
+    if (status === undefined || dueAt === undefined) return dueAt;
+    if (status.kind !== "running") {
+      await this.check().catch(() => undefined);
+      return undefined;
+    }
+    return status.busy ? undefined : Math.max(dueAt, this.#now() + idleMs - status.idle_ms);
+  }
+
   /** The idle timer: ends the sandbox when nothing has gone on for its idle time, else looks again later. */
   async checkIdle(operationsInFlight: number): Promise<void> {
     const record = this.#lifecycle.record;
@@ -53,12 +74,25 @@ export class Watch {
       // Something was asked of the sandbox meanwhile: its own time counts.
       if (this.#timers.dueAt("idle") !== dueBefore) return;
       if (status.busy) return this.#timers.set("idle", lookAgainAt);
-      const idleAt = status.last_active_at + idleMs;
-      if (idleAt > this.#now()) return this.#timers.set("idle", idleAt);
+      const leftMs = idleMs - status.idle_ms;
+      if (leftMs > 0) return this.#timers.set("idle", this.#now() + leftMs);
       this.#lifecycle.apply({ kind: "idle_over" });
     } catch (error) {
       if (!hasCode(error, "backend_unavailable")) throw error;
       this.#timers.set("idle", this.#now() + UNREACHABLE_RETRY_MS);
     }
+  }
+}
+
+/** What the promise gives; undefined when it fails or takes longer. */
+async function within<T>(limitMs: number, promise: Promise<T>): Promise<T | undefined> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<undefined>((resolve) => {
+    timer = setTimeout(() => resolve(undefined), limitMs);
+  });
+  try {
+    return await Promise.race([promise.catch(() => undefined), late]);
+  } finally {
+    clearTimeout(timer);
   }
 }

@@ -39,7 +39,7 @@ export const startSpec = (image: string, sandboxId: string, more: Partial<StartS
   image,
   env: { FROM_START: "start" },
   raw_ports: [],
-  deadline_at: Date.now() + 300_000,
+  lifetime_ms: 300_000,
   ...more,
 });
 

@@ -2,6 +2,7 @@ import type {
   Backend,
   ByteRange,
   FileContent,
+  MovedDeadline,
   SnapshotResult,
   StartOutcome,
   StdinOptions,
@@ -33,6 +34,9 @@ export class RemoteBackend implements Backend {
   }
   stop(): Promise<void> {
     return this.json({ method: "stop", args: [] });
+  }
+  setDeadline(deadline: MovedDeadline): Promise<void> {
+    return this.json({ method: "setDeadline", args: [deadline] });
   }
   exec(spec: ExecSpec, waitMs = 0): Promise<ProcessStatus> {
     return this.json({ method: "exec", args: [spec, waitMs] });

@@ -2,6 +2,7 @@ import type {
   Backend,
   ByteRange,
   FileContent,
+  MovedDeadline,
   StartOutcome,
   StdinOptions,
   WriteOptions,
@@ -70,7 +71,8 @@ export class FakeBackend implements Backend {
     if (!container) return { kind: "gone" };
     const { generation } = container.spec;
     if (container.exit) return { kind: "exited", generation, exit: container.exit };
-    return { kind: "running", generation, busy: container.isBusy, last_active_at: container.lastActiveAt };
+    const busy = container.isBusy;
+    return { kind: "running", generation, busy, idle_ms: Math.max(0, Date.now() - container.lastActiveAt) };
   }
 
   async stop(): Promise<void> {
@@ -79,12 +81,18 @@ export class FakeBackend implements Backend {
     this.#host.remove(this.#sandboxId);
   }
 
+  async setDeadline({ revision, remainingMs }: MovedDeadline): Promise<void> {
+    this.#running().moveDeadline(revision, Date.now() + remainingMs);
+  }
+
   async exec(spec: ExecSpec, waitMs = 0): Promise<ProcessStatus> {
-    const container = this.#used();
+    const container = spec.is_probe ? this.#running() : this.#used();
     if (spec.process_id === MAIN_PROCESS_ID) throw new ApiError("invalid_request");
     if (this.#host.refusal) throw new ApiError(this.#host.refusal);
     const process = container.processes.get(spec.process_id) ?? container.launch(spec);
-    return this.#status(process, waitMs);
+    const status = await this.#status(process, waitMs);
+    if (spec.is_probe) container.processes.delete(spec.process_id);
+    return status;
   }
 
   async process(processId: string, waitMs = 0): Promise<ProcessStatus> {
@@ -172,7 +180,7 @@ export class FakeBackend implements Backend {
 
   /** A fake server listens where a process `serve PORT` runs. */
   #listens(port: number): boolean {
-    return [...this.#used().processes.values()].some(
+    return [...this.#running().processes.values()].some(
       ({ spec, returncode }) => returncode === null && spec.command[0] === "serve" && spec.command[1] === String(port),
     );
   }
@@ -184,10 +192,15 @@ export class FakeBackend implements Backend {
 
   /** The container that runs, for what counts as activity. */
   #used(): FakeContainer {
+    const container = this.#running();
+    container.lastActiveAt = Date.now();
+    return container;
+  }
+
+  #running(): FakeContainer {
     this.#answer();
     const container = this.#host.containers.get(this.#sandboxId);
     if (!container || container.exit) throw new ApiError("sandbox_ended");
-    container.lastActiveAt = Date.now();
     return container;
   }
 

@@ -17,11 +17,14 @@ export class FakeContainer {
   readonly files: Map<string, FakeFile>;
   readonly processes = new Map<string, FakeProcess>();
   lastActiveAt = Date.now();
+  deadlineAt: number;
+  #deadlineRevision = 0;
   #exit: ContainerExit | undefined;
 
   constructor(spec: StartSpec, files: Map<string, FakeFile>) {
     this.spec = spec;
     this.files = files;
+    this.deadlineAt = Date.now() + spec.lifetime_ms;
     if (!spec.entrypoint) return;
     this.launch({ process_id: MAIN_PROCESS_ID, command: spec.entrypoint, env: {}, ...(spec.pty && { pty: spec.pty }) });
   }
@@ -34,8 +37,15 @@ export class FakeContainer {
     return process;
   }
 
-  /** How the container ended, if it has: with its entrypoint it does. */
+  moveDeadline(revision: number, deadlineAt: number): void {
+    if (revision < this.#deadlineRevision) return;
+    this.#deadlineRevision = revision;
+    this.deadlineAt = deadlineAt;
+  }
+
+  /** How the container ended, if it has: with its entrypoint it does, and at its deadline. */
   get exit(): ContainerExit | undefined {
+    if (!this.#exit && Date.now() >= this.deadlineAt) this.end({ returncode: 124, oom: false, deadline: true });
     const main = this.processes.get(MAIN_PROCESS_ID)?.tick();
     if (!this.#exit && main && main.returncode !== null) {
       this.end({ returncode: main.returncode, oom: false, deadline: false });
@@ -59,7 +69,8 @@ export class FakeContainer {
   /** True while something runs that was asked for; the entrypoint is not. */
   get isBusy(): boolean {
     const busy = [...this.processes.values()].some(
-      (process) => process.tick().returncode === null && process.spec.process_id !== MAIN_PROCESS_ID,
+      (process) =>
+        process.tick().returncode === null && process.spec.process_id !== MAIN_PROCESS_ID && !process.spec.is_probe,
     );
     if (busy) this.lastActiveAt = Date.now();
     return busy;

@@ -61,10 +61,10 @@ export class ChildContainer implements Container {
   /** Runs in the place of /bin/sh. */
   shell: string | undefined;
 
-  constructor(spec: Pick<StartSpec, "sandbox_id" | "generation" | "deadline_at">) {
+  constructor(spec: Pick<StartSpec, "sandbox_id" | "generation" | "lifetime_ms">) {
     this.sandboxId = spec.sandbox_id;
     this.generation = spec.generation;
-    this.deadlineAt = spec.deadline_at;
+    this.deadlineAt = Date.now() + spec.lifetime_ms;
   }
 
   /** The entrypoint ends by itself. */

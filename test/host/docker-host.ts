@@ -25,7 +25,7 @@ function missing(): string | undefined {
 export function spec(more: Partial<StartSpec> = {}): StartSpec {
   const sandbox_id = newId("sandbox");
   const base = { environment: "main", generation: 1, image: IMAGE, env: {}, raw_ports: [] };
-  return { sandbox_id, ...base, deadline_at: 1_900_000_000_000, ...more };
+  return { sandbox_id, ...base, lifetime_ms: 86_400_000, ...more };
 }
 
 /** A runtime on the real engine, with what its tests have started. */

@@ -154,7 +154,7 @@ describe.skipIf(noEngine !== undefined)("docker runtime", { timeout: 30_000 }, (
 
   it("finds its containers again, running and ended", async () => {
     const ended = await start({ entrypoint: ["sh", "-c", "exit 9"] });
-    const running = await start({ raw_ports: [80], generation: 1, deadline_at: 1_800_000_000_123 });
+    const running = await start({ raw_ports: [80], generation: 1, lifetime_ms: 600_000 });
     await ended.exited;
     ended.main!.release();
     const found = await runtime.recover();
@@ -163,7 +163,7 @@ describe.skipIf(noEngine !== undefined)("docker runtime", { timeout: 30_000 }, (
     const { generation, deadlineAt, publishedPorts } = byId(running);
     expect({ generation, deadlineAt, publishedPorts }).toEqual({
       generation: 1,
-      deadlineAt: 1_800_000_000_123,
+      deadlineAt: running.deadlineAt,
       publishedPorts: running.publishedPorts,
     });
     expect((await exec(byId(running), ["true"])).code).toBe(0);

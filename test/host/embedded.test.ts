@@ -19,7 +19,7 @@ const specOf = (rest: Partial<StartSpec> = {}): StartSpec => ({
   image: "host",
   env: {},
   raw_ports: [],
-  deadline_at: Date.now() + 600_000,
+  lifetime_ms: 600_000,
   ...rest,
 });
 

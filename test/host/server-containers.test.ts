@@ -55,7 +55,7 @@ describe("containers", () => {
     expect((await host.call("DELETE", `/v1/sandboxes/${newId("sandbox")}`)).status).toBe(204);
   });
   test("end at their deadline", async () => {
-    const sandbox = await host.sandbox({ deadline_at: Date.now() + 200 });
+    const sandbox = await host.sandbox({ lifetime_ms: 200 });
     const running = host.exec(sandbox, ["sleep", "60"]);
     const status = async () => (await host.call("GET", sandbox)).json;
     await until(async () => (await status()).kind === "exited");
@@ -69,10 +69,10 @@ describe("containers", () => {
     expect(await status()).toEqual({ kind: "gone" });
   });
   test("left by an earlier daemon are taken over", async () => {
-    const left = (deadline_at: number) =>
-      new ChildContainer({ sandbox_id: newId("sandbox"), generation: 4, deadline_at });
-    const alive = left(Date.now() + 60_000);
-    const late = left(Date.now() - 1);
+    const left = (lifetime_ms: number) =>
+      new ChildContainer({ sandbox_id: newId("sandbox"), generation: 4, lifetime_ms });
+    const alive = left(60_000);
+    const late = left(0);
     const next = new ChildRuntime();
     next.left = [alive, late];
     const other = await SignedHost.start(next);

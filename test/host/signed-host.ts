@@ -95,7 +95,7 @@ export class HostCaller {
       image: "host",
       env: {},
       raw_ports: [],
-      deadline_at: Date.now() + 600_000,
+      lifetime_ms: 600_000,
       ...rest,
     };
   }

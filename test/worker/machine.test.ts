@@ -1,12 +1,12 @@
 import { describe, expect, it } from "vitest";
 import { SANDBOX_STATES, type SandboxState } from "../../src/contract/sandbox.ts";
-import { transition, type SandboxEvent } from "../../src/sandbox/machine.ts";
+import { transition, type Happening } from "../../src/sandbox/machine.ts";
 
 const exit = (more: object) =>
   ({ kind: "container_exited", exit: { returncode: 0, oom: false, deadline: false, ...more } }) as const;
 
 /** Where each event leads from `created`, `scheduled`, `started` and `ready`; `-` is nowhere. */
-const TABLE: [SandboxEvent, string, string, string, string][] = [
+const TABLE: [Happening, string, string, string, string][] = [
   [{ kind: "scheduled" }, "scheduled", "-", "-", "-"],
   [{ kind: "started" }, "started", "started", "-", "-"],
   [{ kind: "ready" }, "-", "-", "ready", "-"],
@@ -33,7 +33,7 @@ function all(what: string): [string, string, string, string] {
   return [what, what, what, what];
 }
 
-function show(state: SandboxState, event: SandboxEvent): string {
+function show(state: SandboxState, event: Happening): string {
   const next = transition(state, event);
   if (next.kind === "ignored") return "-";
   return next.kind === "moved" ? next.state : `${next.state} ${next.end.finishReason} ${next.end.returncode}`;

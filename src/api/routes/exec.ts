@@ -2,6 +2,7 @@ import { createRoute, z, type OpenAPIHono } from "@hono/zod-openapi";
 import { ApiError, type ErrorCode } from "../../contract/errors.ts";
 import { formatEvent, type Cursor } from "../../contract/events.ts";
 import { WaitSchema } from "../../contract/fields.ts";
+import { IdempotencyHeadersSchema } from "../../contract/list.ts";
 import { ContainerProcessSchema, ExecRequestSchema, type ContainerProcess } from "../../contract/process.ts";
 import type { ExecAnswer } from "../../sandbox/rpc.ts";
 import type { ApiEnv } from "../env.ts";
@@ -31,6 +32,7 @@ const route = createRoute({
   security: requires("write"),
   request: {
     params: SandboxParamsSchema,
+    headers: IdempotencyHeadersSchema,
     query: z.strictObject({
       wait: WaitSchema.optional().meta({ description: "Seconds to wait for the end of the process." }),
       encoding: z

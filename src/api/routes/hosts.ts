@@ -63,8 +63,8 @@ export function registerHosts(api: OpenAPIHono<ApiEnv>): void {
   api.openapi(createHostRoute, async (c) => {
     requireOperator(c.get("principal"));
     const create = c.req.valid("json");
-    const answer = await idempotent(c, create, async () => {
-      const hostId = newId("host");
+    const newPlan = () => ({ hostId: newId("host") });
+    const answer = await idempotent(c, create, newPlan, async ({ hostId }) => {
       await new HostCatalog(c.env.DB).add(hostId, create.name, Date.now());
       return { host_id: hostId, token: formatJoinToken(hostId, await deriveHostKey(c.env.SIGNING_SECRET, hostId)) };
     });

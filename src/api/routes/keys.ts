@@ -56,10 +56,10 @@ export function registerKeys(api: OpenAPIHono<ApiEnv>): void {
     if (environment !== principal.environment && !principal.isBootstrap) {
       throw new ApiError("forbidden", { detail: "The key is admin of its own environment only." });
     }
-    const answer = await idempotent(c, create, async () => {
-      const key = newApiKey();
+    const newPlan = () => ({ keyId: newId("key"), key: newApiKey() });
+    const answer = await idempotent(c, create, newPlan, async ({ keyId, key }) => {
       const row = {
-        keyId: newId("key"),
+        keyId,
         environment,
         name: create.name,
         hash: await sha256Hex(key),

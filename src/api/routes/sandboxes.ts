@@ -2,13 +2,20 @@ import { createRoute, z, type OpenAPIHono } from "@hono/zod-openapi";
 import { SandboxCatalog } from "../../catalog/sandboxes.ts";
 import { NameSchema } from "../../contract/fields.ts";
 import { IdempotencyHeadersSchema, ListQueryShape } from "../../contract/list.ts";
-import { SANDBOX_STATES, SandboxCreateSchema, SandboxPageSchema, SandboxSchema } from "../../contract/sandbox.ts";
-import { createSandbox } from "../create-sandbox.ts";
+import {
+  SANDBOX_STATES,
+  SandboxCreateSchema,
+  SandboxPageSchema,
+  SandboxPatchSchema,
+  SandboxSchema,
+} from "../../contract/sandbox.ts";
+import { createSandbox, newCreatePlan } from "../create-sandbox.ts";
 import type { ApiEnv } from "../env.ts";
 import { idempotent } from "../idempotent.ts";
 import { json, jsonBody, problem } from "../responses.ts";
 import { requires } from "../route-table.ts";
 import { openSandbox } from "../sandbox-client.ts";
+import { updateSandbox } from "../update-sandbox.ts";
 
 const STATE_WORDS = [...SANDBOX_STATES, "live", "ended"] as const;
 const LIVE_STATES = SANDBOX_STATES.slice(0, 4);
@@ -73,6 +80,20 @@ const getRoute = createRoute({
   responses: { 200: json("The Sandbox.", SandboxSchema), ...problem },
 });
 
+const updateRoute = createRoute({
+  method: "patch",
+  path: "/sandboxes/{sandbox_id}",
+  operationId: "updateSandbox",
+  tags: ["Sandboxes"],
+  summary: "Update Sandbox",
+  description:
+    "Change what is given and nothing else: all of it, or nothing. A sandbox that has ended takes tags only. The host, which " +
+    "ends the sandbox at its lifetime by itself, is told first: without it a `timeout` is refused with 503.",
+  security: requires("write"),
+  request: { params: SandboxParamsSchema, body: jsonBody(SandboxPatchSchema) },
+  responses: { 200: json("The Sandbox.", SandboxSchema), ...problem },
+});
+
 const terminateRoute = createRoute({
   method: "delete",
   path: "/sandboxes/{sandbox_id}",
@@ -100,13 +121,22 @@ export function registerSandboxes(api: OpenAPIHono<ApiEnv>): void {
 
   api.openapi(createSandboxRoute, async (c) => {
     const create = c.req.valid("json");
-    const sandbox = await idempotent(c, create, () => createSandbox(c.env, c.get("principal").environment, create));
+    const { environment } = c.get("principal");
+    const sandbox = await idempotent(c, create, newCreatePlan, (plan, isFirst) =>
+      createSandbox(c.env, environment, create, plan, isFirst),
+    );
     return c.json(sandbox, 201, { location: `/v1/sandboxes/${sandbox.sandbox_id}` });
   });
 
   api.openapi(getRoute, async (c) => {
     const sandbox = openSandbox(c.env, c.req.valid("param").sandbox_id);
     return c.json(await sandbox.describe(c.get("principal")), 200);
+  });
+
+  api.openapi(updateRoute, async (c) => {
+    const { environment } = c.get("principal");
+    const sandboxId = c.req.valid("param").sandbox_id;
+    return c.json(await updateSandbox(c.env, environment, sandboxId, c.req.valid("json")), 200);
   });
 
   api.openapi(terminateRoute, async (c) => {

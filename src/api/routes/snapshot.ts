@@ -34,8 +34,12 @@ export function registerSnapshot(api: OpenAPIHono<ApiEnv>): void {
     const { name } = c.req.valid("json");
     const scope = c.get("principal");
     const sandbox = openSandbox(c.env, sandboxId);
-    const image = await idempotent(c, { name }, async () => {
-      const imageId = newId("image");
+    const newPlan = () => ({ imageId: newId("image") });
+    const image = await idempotent(c, { name }, newPlan, async ({ imageId }, isFirst) => {
+      const before = isFirst
+        ? undefined
+        : await new ImageCatalog(c.env.DB).find(scope.environment, imageId, Date.now());
+      if (before) return describeImage(before);
       const { size, hostId, snapshotId } = await sandbox.snapshot(scope, imageId);
       const createdAt = Date.now();
       const row = {
@@ -51,13 +55,12 @@ export function registerSnapshot(api: OpenAPIHono<ApiEnv>): void {
         expiresAt: createdAt + SNAPSHOT_TTL_S * 1000,
       };
       try {
-        await new ImageCatalog(c.env.DB).add(row);
+        return describeImage(await new ImageCatalog(c.env.DB).add(row));
       } catch (error) {
-        // Nobody could ever name it: it must not stay on the host.
+        // Nobody could ever name it: it must not stay on the host. Who repeats the request makes it anew.
         await dropImage(c.env, row).catch(() => undefined);
         throw error;
       }
-      return describeImage(row);
     });
     return c.json(image, 200);
   });

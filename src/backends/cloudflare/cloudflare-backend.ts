@@ -11,6 +11,7 @@ import type {
   Backend,
   ByteRange,
   FileContent,
+  MovedDeadline,
   SnapshotResult,
   StartOutcome,
   StdinOptions,
@@ -46,13 +47,16 @@ export class CloudflareBackend implements Backend {
     return this.#host.stop(this.#generation);
   }
 
+  /** One object, one writer: nothing overtakes anything here. */
+  async setDeadline({ remainingMs }: MovedDeadline): Promise<void> {
+    await this.#host.ask(() => this.#host.container.setDeadline(Date.now() + remainingMs));
+  }
+
   async exec(spec: ExecSpec, waitMs = 0): Promise<ProcessStatus> {
     const { processes } = this.#host;
     if (spec.process_id === MAIN_PROCESS_ID) throw new ApiError("invalid_request");
-    return this.#host.operate(async () => {
-      const { process } = await processes.start(spec);
-      return statusAfter(process, waitMs, toBase64);
-    });
+    const run = async () => statusAfter((await processes.start(spec)).process, waitMs, toBase64);
+    return spec.is_probe ? this.#host.ask(run) : this.#host.operate(run);
   }
 
   async process(processId: string, waitMs = 0): Promise<ProcessStatus> {
@@ -110,11 +114,11 @@ export class CloudflareBackend implements Backend {
   }
 
   async forget(): Promise<void> {
-    this.#host.processes.discardOutput();
+    this.#host.processes.forgetAll();
   }
 
   probePort(port: number): Promise<boolean> {
-    return this.#host.operate(() => this.#host.container.probe(port));
+    return this.#host.ask(() => this.#host.container.probe(port));
   }
 
   connect(port: number, request: Request): Promise<Response> {

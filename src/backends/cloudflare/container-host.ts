@@ -122,7 +122,7 @@ export class ContainerHost {
     await this.container.stayUntilDeadline();
     const busy = this.#operations > 0 || this.#processes.areBusy || (await this.#hasOpenSockets());
     if (busy) this.#lastActiveAt = Date.now();
-    return { kind: "running", generation, busy, last_active_at: this.#lastActiveAt };
+    return { kind: "running", generation, busy, idle_ms: Math.max(0, Date.now() - this.#lastActiveAt) };
   }
 
   /** Sockets through tunnels pass without this object: that they are still there is only seen inside. */
@@ -159,7 +159,19 @@ export class ContainerHost {
     });
   }
 
-  /** The same, which goes on until `done` is called or the work fails. */
+  /** Asks something of a container that runs, which is no activity. */
+  async ask<T>(question: () => Promise<T>): Promise<T> {
+    this.#requireRunning();
+    await this.#processes.resume();
+    try {
+      return await question();
+    } catch (error) {
+      this.#requireRunning();
+      throw error;
+    }
+  }
+
+  /** What goes on as activity until `done` is called or the work fails. */
   async hold<T>(work: (done: () => void) => Promise<T>): Promise<T> {
     this.#requireRunning();
     let isDone = false;

@@ -65,7 +65,7 @@ export class NativeContainer {
       this.#store.saveContainer({
         generation: spec.generation,
         token: newToken(),
-        deadlineAt: spec.deadline_at,
+        deadlineAt: Date.now() + spec.lifetime_ms,
       });
       this.#launch(spec, origin);
     }
@@ -142,6 +142,12 @@ export class NativeContainer {
       // It may have ended just now.
       throw unreachable(cause);
     }
+  }
+
+  /** Moves the deadline. */
+  async setDeadline(deadlineAt: number): Promise<void> {
+    this.#store.saveContainer({ ...this.#store.container!, deadlineAt });
+    await this.stayUntilDeadline();
   }
 
   /**

@@ -6,14 +6,21 @@ export interface ProcessNote {
   isTerminal: boolean;
   /** Milliseconds since 1970. */
   killAt?: number;
+  /** A readiness probe: no use of the sandbox, and forgotten once it has ended. */
+  isProbe?: boolean;
 }
 
-const NoteSchema = z.object({ isTerminal: z.boolean(), killAt: z.int().exactOptional() });
+const NoteSchema = z.object({
+  isTerminal: z.boolean(),
+  killAt: z.int().exactOptional(),
+  isProbe: z.boolean().exactOptional(),
+});
 
 export function noteOf(spec: ExecSpec, now: number): ProcessNote {
   return {
     isTerminal: spec.pty !== undefined,
     ...(spec.timeout_ms !== undefined && { killAt: now + spec.timeout_ms }),
+    ...(spec.is_probe && { isProbe: true }),
   };
 }
 

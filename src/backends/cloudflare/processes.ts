@@ -28,6 +28,8 @@ export class CloudflareProcesses {
   readonly #keepAwake: (work: Promise<unknown>) => void;
   readonly #mainEnded: (main: CloudflareProcess) => Promise<void>;
   readonly #byId = new Map<string, CloudflareProcess>();
+  /** Those that are readiness probes. */
+  readonly #probes = new Set<string>();
   /** Those that the agent is being asked about. */
   readonly #joining = new Map<string, Promise<Started>>();
   /** Those that an earlier life of the object left running, until they are taken up. */
@@ -45,6 +47,7 @@ export class CloudflareProcesses {
     this.#mainEnded = mainEnded;
     for (const kept of surroundings.store.processes()) {
       this.#byId.set(kept.processId, new CloudflareProcess(kept, surroundings));
+      if (kept.isProbe) this.#probes.add(kept.processId);
     }
     this.#left = this.all.filter((process) => !process.exit);
     const main = this.#byId.get(MAIN_PROCESS_ID);
@@ -55,9 +58,9 @@ export class CloudflareProcesses {
     return [...this.#byId.values()];
   }
 
-  /** Whether one runs that was asked for; the entrypoint is not. */
+  /** Whether one runs that was asked for; the entrypoint and probes are not. */
   get areBusy(): boolean {
-    return this.all.some((process) => !process.exit && process.id !== MAIN_PROCESS_ID);
+    return this.all.some(({ exit, id }) => !exit && id !== MAIN_PROCESS_ID && !this.#probes.has(id));
   }
 
   has(processId: string): boolean {
@@ -144,6 +147,7 @@ export class CloudflareProcesses {
   #add(process: Omit<KeptProcess, "seq">): CloudflareProcess {
     const added = new CloudflareProcess(this.#surroundings.store.addProcess(process), this.#surroundings);
     this.#byId.set(added.id, added);
+    if (process.isProbe) this.#probes.add(added.id);
     return added;
   }
 
@@ -163,15 +167,20 @@ export class CloudflareProcesses {
     for (const process of this.all) process.lose(reason);
   }
 
-  /** Lets go of all output that is kept. */
-  discardOutput(): void {
-    for (const { logs } of this.all) for (const log of Object.values(logs)) log.discard();
+  /** Lets go of all that have ended, with their output. */
+  forgetAll(): void {
+    for (const process of this.all) {
+      if (!process.exit) continue;
+      for (const log of Object.values(process.logs)) log.discard();
+      this.#forget(process);
+    }
   }
 
   #keep(process: CloudflareProcess, run: Promise<void>): void {
     this.#keepAwake(
       run.then(async () => {
         if (process.id === MAIN_PROCESS_ID) await this.#mainEnded(process);
+        if (this.#probes.has(process.id)) this.#forget(process);
         this.#prune();
       }),
     );
@@ -180,9 +189,12 @@ export class CloudflareProcesses {
   /** Forgets the oldest beyond the bound. */
   #prune(): void {
     const ended = this.all.filter((process) => process.exit && process.id !== MAIN_PROCESS_ID);
-    for (const process of ended.slice(0, -MAX_ENDED_PROCESSES)) {
-      this.#byId.delete(process.id);
-      this.#surroundings.store.removeProcess(process.seq);
-    }
+    for (const process of ended.slice(0, -MAX_ENDED_PROCESSES)) this.#forget(process);
+  }
+
+  #forget(process: CloudflareProcess): void {
+    this.#byId.delete(process.id);
+    this.#probes.delete(process.id);
+    this.#surroundings.store.removeProcess(process.seq);
   }
 }

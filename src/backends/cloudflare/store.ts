@@ -22,6 +22,7 @@ export interface KeptProcess {
   isTerminal: boolean;
   /** When it is killed. */
   killAt?: number;
+  isProbe?: boolean;
   exit?: {
     returncode: number;
     timedOut: boolean;

@@ -19,7 +19,15 @@ import {
   type StdinState,
   type TerminalSize,
 } from "../../contract/process.ts";
-import type { Backend, ByteRange, FileContent, StartOutcome, StdinOptions, WriteOptions } from "../backend.ts";
+import type {
+  Backend,
+  ByteRange,
+  FileContent,
+  MovedDeadline,
+  StartOutcome,
+  StdinOptions,
+  WriteOptions,
+} from "../backend.ts";
 import { HostClient, type HostAddress } from "./host-client.ts";
 
 /** A start may pull an image first. */
@@ -57,6 +65,11 @@ export class DockerBackend implements Backend {
   stop(): Promise<void> {
     // With its generation a stop that overtakes its own start still wins, and a late one spares the next start.
     return this.#client.run("DELETE", `${this.#base}?generation=${this.#generation}`, { timeoutMs: 60_000 });
+  }
+
+  setDeadline({ revision, remainingMs }: MovedDeadline): Promise<void> {
+    const body = { generation: this.#generation, revision, remaining_ms: remainingMs };
+    return this.#client.run("PUT", `${this.#base}/deadline`, { body, timeoutMs: 10_000 });
   }
 
   exec(spec: ExecSpec, waitMs = 0): Promise<ProcessStatus> {

@@ -45,7 +45,7 @@ export function createOptions(plan: Plan): ContainerCreateOptions {
       [LABELS.sandbox]: spec.sandbox_id,
       [LABELS.environment]: spec.environment,
       [LABELS.generation]: String(spec.generation),
-      [LABELS.deadline]: String(spec.deadline_at),
+      [LABELS.deadline]: String(Date.now() + spec.lifetime_ms),
       ...(controlDir !== undefined && { [LABELS.launcher]: "true" }),
       ...(spec.entrypoint && { [LABELS.entrypoint]: "true" }),
     },

@@ -1,10 +1,11 @@
 import { existsSync, readFileSync } from "node:fs";
 import { rename, rm, writeFile } from "node:fs/promises";
 import type { Duplex } from "node:stream";
+import { z } from "zod";
 import { unsupported } from "../../contract/errors.ts";
 import { MAIN_PROCESS_ID } from "../../contract/ids.ts";
 import { KILLED_RETURNCODE } from "../../contract/process.ts";
-import type { ContainerExit, StartSpec } from "../../contract/host-protocol.ts";
+import { StartSpecSchema, type ContainerExit, type StartSpec } from "../../contract/host-protocol.ts";
 import { keepEntrypointCode, readEntrypointCode, startEntrypoint } from "../launcher/entrypoint.ts";
 import { Launcher, type LaunchSpec } from "../launcher/launcher.ts";
 import type { LaunchedProcess, SignalGroup } from "../launcher/process.ts";
@@ -30,7 +31,13 @@ export interface Parts {
   spec: StartSpec;
   cgroup: Cgroup;
   images: Images;
+  /** Milliseconds since 1970. */
+  deadlineAt: number;
 }
+
+/** What of a container outlives this daemon. */
+export const KeptStateSchema = StartSpecSchema.extend({ deadline_at: z.int() });
+export type KeptState = z.infer<typeof KeptStateSchema>;
 
 /** A container without an engine. */
 export class EmbeddedContainer implements Container {
@@ -53,7 +60,7 @@ export class EmbeddedContainer implements Container {
     this.#parts = parts;
     this.sandboxId = parts.spec.sandbox_id;
     this.generation = parts.spec.generation;
-    this.deadlineAt = parts.spec.deadline_at;
+    this.deadlineAt = parts.deadlineAt;
     this.exited = this.#exit.promise;
   }
 
@@ -217,7 +224,7 @@ async function killAndWait(init: HostProcess): Promise<void> {
 }
 
 /** Keeps what `recover` needs; complete or not there. */
-export async function writeState(dir: string, spec: StartSpec): Promise<void> {
-  await writeFile(`${dir}/state.json.new`, JSON.stringify(spec), { mode: 0o600 });
+export async function writeState(dir: string, state: KeptState): Promise<void> {
+  await writeFile(`${dir}/state.json.new`, JSON.stringify(state), { mode: 0o600 });
   await rename(`${dir}/state.json.new`, `${dir}/state.json`);
 }

@@ -1,12 +1,12 @@
 import { spawn } from "node:child_process";
 import { closeSync, openSync, readdirSync, readFileSync } from "node:fs";
 import { chmod, mkdir, readFile, readdir, realpath, rm, writeFile } from "node:fs/promises";
-import { StartSpecSchema, type Capabilities, type StartSpec } from "../../contract/host-protocol.ts";
+import type { Capabilities, StartSpec } from "../../contract/host-protocol.ts";
 import { Launcher } from "../launcher/launcher.ts";
 import { StartFailure, type Container, type Runtime } from "../runtime.ts";
 import { Cgroups, MAX_PROCESSES } from "./cgroup.ts";
 import { openRuntimeDir } from "../runtime-dir.ts";
-import { EmbeddedContainer, INSIDE_DIR, signalIn, writeState } from "./container.ts";
+import { EmbeddedContainer, INSIDE_DIR, KeptStateSchema, signalIn, writeState } from "./container.ts";
 import { HOST_IMAGE, Images } from "./images.ts";
 import { HOST_ENV, isRoot, programTrees, UNSHARE } from "./machine.ts";
 import { checkMachine } from "./requirements.ts";
@@ -86,10 +86,11 @@ class EmbeddedRuntime implements Runtime {
     const layers = await this.#images.lend(spec.image, dir);
     const cgroup = this.#cgroups.group(spec.sandbox_id);
     const controlDir = `${this.#runtimeDir}/${spec.sandbox_id}`;
-    const container = new EmbeddedContainer({ dir, controlDir, spec, cgroup, images: this.#images });
+    const deadlineAt = Date.now() + spec.lifetime_ms;
+    const container = new EmbeddedContainer({ dir, controlDir, spec, cgroup, images: this.#images, deadlineAt });
     try {
       cgroup.make(spec);
-      await writeState(dir, spec);
+      await writeState(dir, { ...spec, deadline_at: deadlineAt });
       const signalGroup = signalIn(dir);
       const [launcher] = await Promise.all([
         Launcher.create({ controlDir, insideDir: INSIDE_DIR, signalGroup }),
@@ -124,13 +125,9 @@ class EmbeddedRuntime implements Runtime {
         await this.#images.discard(dir);
         continue;
       }
-      const container = new EmbeddedContainer({
-        dir,
-        controlDir: `${this.#runtimeDir}/${id}`,
-        spec: StartSpecSchema.parse(JSON.parse(state)),
-        cgroup,
-        images: this.#images,
-      });
+      const { deadline_at: deadlineAt, ...spec } = KeptStateSchema.parse(JSON.parse(state));
+      const controlDir = `${this.#runtimeDir}/${id}`;
+      const container = new EmbeddedContainer({ dir, controlDir, spec, cgroup, images: this.#images, deadlineAt });
       await container.recover(signalIn(dir));
       containers.push(container);
     }

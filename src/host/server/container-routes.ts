@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { ApiError } from "../../contract/errors.ts";
-import { StartSpecSchema } from "../../contract/host-protocol.ts";
+import { DeadlineSchema, StartSpecSchema } from "../../contract/host-protocol.ts";
 import { isPortOpen } from "../proxy.ts";
 import { tooSlow, withTimeLimit } from "../time-limit.ts";
 import { readJson, valid } from "./request.ts";
@@ -27,6 +27,11 @@ export const getContainer: Handler = async ({ host, response }, sandboxId) =>
 
 export const stopContainer: Handler = async ({ host, response, query }, sandboxId) => {
   await host.containers.stop(sandboxId!, valid(StopQuerySchema, Object.fromEntries(query)).generation);
+  sendNothing(response);
+};
+
+export const setDeadline: Handler = async ({ host, request, response }, sandboxId) => {
+  await host.containers.setDeadline(sandboxId!, await readJson(request, DeadlineSchema));
   sendNothing(response);
 };
 

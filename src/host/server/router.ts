@@ -6,6 +6,7 @@ import {
   getInfo,
   probePort,
   removeImage,
+  setDeadline,
   startContainer,
   stopContainer,
   takeSnapshot,
@@ -32,6 +33,7 @@ const PROCESS = `${SANDBOX}/processes/{process}`;
 const ROUTES: Record<string, Record<string, Handler>> = {
   "/v1/info": { GET: getInfo },
   [SANDBOX]: { PUT: startContainer, GET: getContainer, DELETE: stopContainer },
+  [`${SANDBOX}/deadline`]: { PUT: setDeadline },
   [`${SANDBOX}/processes`]: { POST: exec, GET: listProcesses },
   [PROCESS]: { GET: getProcess },
   [`${PROCESS}/signal`]: { POST: signalProcess },

@@ -1,0 +1,34 @@
+import type { Entry } from "./container-entry.ts";
+import { tooSlow, withTimeLimit } from "./time-limit.ts";
+
+/** How long one attempt to end a container may take. */
+export const STOP_TIMEOUT_MS = 30_000;
+const STOP_ATTEMPTS = 5;
+
+/** Removes the container from the machine, whatever it takes; the entry stays. One removal at a time. */
+export function release(entry: Entry): Promise<void> {
+  entry.released ??= remove(entry).catch((error: unknown) => {
+    entry.released = undefined;
+    throw error;
+  });
+  return entry.released;
+}
+
+async function remove(entry: Entry): Promise<void> {
+  await entry.started.catch(() => {});
+  for (let attempt = 1; entry.container; attempt++) {
+    try {
+      return await withTimeLimit(entry.container.stop(), STOP_TIMEOUT_MS, tooSlow("Stopping the container"));
+    } catch (error) {
+      if (attempt === STOP_ATTEMPTS) throw error;
+      await new Promise((resolve) => setTimeout(resolve, attempt * 200));
+    }
+  }
+}
+
+/** The same without anybody who waits for it. */
+export function releaseSoon(entry: Entry): void {
+  release(entry).catch((error: unknown) => {
+    console.error("sandbar host: a container could not be removed:", error);
+  });
+}

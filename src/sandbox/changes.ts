@@ -1,0 +1,84 @@
+import { ApiError } from "../contract/errors.ts";
+import { isLive, type SandboxCreate, type SandboxPatch } from "../contract/sandbox.ts";
+import { timeoutOf } from "./describe.ts";
+import type { HostDeadline } from "./host-deadline.ts";
+import { endedError, type Lifecycle } from "./lifecycle.ts";
+import type { SandboxRecord } from "./store.ts";
+import type { Timers } from "./timers.ts";
+
+/** Changes what a client may change of a sandbox: all that it asks for, or nothing. One change at a time. */
+export class Changes {
+  readonly #lifecycle: Lifecycle;
+  readonly #timers: Timers;
+  readonly #deadline: HostDeadline;
+  #last: Promise<unknown> = Promise.resolve();
+
+  constructor(lifecycle: Lifecycle, timers: Timers, deadline: HostDeadline) {
+    this.#lifecycle = lifecycle;
+    this.#timers = timers;
+    this.#deadline = deadline;
+  }
+
+  /** Throws `sandbox_ended` (of an ended one only the tags change), `conflict` for a second name, `backend_unavailable`. */
+  make(patch: SandboxPatch): Promise<void> {
+    const made = this.#last.then(() => this.#make(patch));
+    this.#last = made.catch(() => undefined);
+    return made;
+  }
+
+  async #make(patch: SandboxPatch): Promise<void> {
+    const record = this.#lifecycle.record!;
+    refuse(record, patch);
+    const { timeout } = patch;
+    if (timeout === undefined || timeout === timeoutOf(record)) return this.#commit(patch);
+    await this.#deadline.move(timeout, () => {
+      // It may have ended while its host was told.
+      refuse(this.#lifecycle.record!, patch);
+      this.#commit(patch);
+    });
+  }
+
+  #commit(patch: SandboxPatch): void {
+    const record = this.#lifecycle.record!;
+    const create = changed(record.create, patch);
+    if (JSON.stringify(create) === JSON.stringify(record.create)) return;
+    const { timeout, idle_timeout: idleTimeout } = create;
+    this.#lifecycle.edit(
+      { create },
+      {
+        fields: Object.keys(patch),
+        timeout: timeoutOf({ ...record, create }),
+        ...(idleTimeout !== undefined && { idle_timeout: idleTimeout }),
+      },
+    );
+    if (!isLive(record.state)) return;
+    if (timeout !== undefined && record.startedAt !== undefined)
+      this.#timers.set("lifetime", record.startedAt + timeout * 1000);
+    if (patch.idle_timeout === undefined) return;
+    this.#timers.clear("idle");
+    this.#lifecycle.touch();
+  }
+}
+
+function refuse(record: SandboxRecord, { timeout, idle_timeout, name }: SandboxPatch): void {
+  const isOver = !isLive(record.state);
+  if (isOver && [timeout, idle_timeout, name].some((value) => value !== undefined)) throw endedError(record);
+  const before = record.create.name;
+  if (name !== undefined && before !== undefined && before !== name)
+    throw new ApiError("conflict", { detail: `The sandbox has the name \`${before}\` already, and keeps it.` });
+}
+
+function changed(
+  before: SandboxCreate,
+  { tags, timeout, idle_timeout: idleTimeout, name }: SandboxPatch,
+): SandboxCreate {
+  const after = {
+    ...before,
+    ...(tags && { tags }),
+    ...(timeout !== undefined && { timeout }),
+    ...(typeof idleTimeout === "number" && { idle_timeout: idleTimeout }),
+    ...(name !== undefined && { name }),
+  };
+  if (idleTimeout === null) delete after.idle_timeout;
+  return after;
+}

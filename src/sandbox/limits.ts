@@ -1,0 +1,32 @@
+const DAY_S = 86_400;
+const DEFAULT_RETENTION_S = 7 * DAY_S;
+const DEFAULT_HOST_LOST_AFTER_S = 300;
+
+/** What a deployment may set, as text: whole seconds. */
+export interface LimitVariables {
+  /** How long an ended sandbox stays readable; 7 days if left out. */
+  RETENTION_SECONDS?: string;
+  /** How long a host may be silent until its sandboxes end as `host_lost`; 5 minutes if left out. */
+  HOST_LOST_SECONDS?: string;
+}
+
+/** The same in milliseconds. */
+export interface Limits {
+  keptMs: number;
+  hostLostAfterMs: number;
+}
+
+export function limitsOf(variables: LimitVariables): Limits {
+  const { RETENTION_SECONDS: kept, HOST_LOST_SECONDS: lost } = variables;
+  return {
+    keptMs: seconds("RETENTION_SECONDS", kept, DEFAULT_RETENTION_S) * 1000,
+    hostLostAfterMs: seconds("HOST_LOST_SECONDS", lost, DEFAULT_HOST_LOST_AFTER_S) * 1000,
+  };
+}
+
+function seconds(name: string, text: string | undefined, otherwise: number): number {
+  if (text === undefined) return otherwise;
+  if (/^\d{1,9}$/.test(text)) return Number(text);
+  console.error(`${name} of this deployment must be whole seconds, not ${text}: ${otherwise} counts.`);
+  return otherwise;
+}

@@ -1,0 +1,24 @@
+import { hostIdOf } from "../backends/backend.ts";
+import { isLive } from "../contract/sandbox.ts";
+import type { Parts } from "./parts.ts";
+import type { SandboxRecord } from "./store.ts";
+
+/** True when the container of that generation on that host is this sandbox's own and is to live. */
+export function claims(record: Readonly<SandboxRecord> | undefined, hostId: string, generation: number): boolean {
+  return (
+    record !== undefined &&
+    isLive(record.state) &&
+    hostIdOf(record.placement) === hostId &&
+    record.generation === generation
+  );
+}
+
+/** Makes true again what a host's report and the catalog tell differently about a sandbox. */
+export async function reconcile(parts: Parts, waitUntil: (work: Promise<unknown>) => void): Promise<void> {
+  const { store, host, outbox, starter, watch } = parts;
+  if (!store.record) return;
+  await host.relocate();
+  if (!isLive(store.record.state)) waitUntil(outbox.flush());
+  else if (store.record.startedAt === undefined) waitUntil(starter.start());
+  else await watch.check();
+}
