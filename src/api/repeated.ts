@@ -1,9 +1,11 @@
+import { asApiError } from "../contract/errors.ts";
+
 /** Pauses before an object that was lost is asked again. */
 const PAUSES_MS = [50, 250, 1000];
 
 /**
- * The methods of an object that is opened anew for each call. One of `repeatable` is asked again when the platform says that
- * its object went away meanwhile.
+ * The methods of an object that is opened anew for each call. One of `repeatable` is asked again when its object went away
+ * meanwhile.
  */
 export function repeated<Methods extends object>(open: () => Methods, repeatable: ReadonlySet<keyof Methods>): Methods {
   return new Proxy({} as Methods, {
@@ -25,7 +27,7 @@ export function repeated<Methods extends object>(open: () => Methods, repeatable
   });
 }
 
+/** An object that is there replies its errors; what is thrown means that it went away, and not always that it did so. */
 function isLost(error: unknown): boolean {
-  const { retryable, overloaded } = error as { retryable?: boolean; overloaded?: boolean };
-  return retryable === true && overloaded !== true;
+  return !asApiError(error) && (error as { overloaded?: boolean }).overloaded !== true;
 }

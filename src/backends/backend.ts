@@ -103,7 +103,7 @@ export interface Backend {
   writeFile(path: string, body: ReadableStream<Uint8Array>, options: WriteOptions): Promise<void>;
   /** Keeps the filesystem as an image of this id, usable as `image` where the backend runs. */
   snapshot(imageId: string): Promise<SnapshotResult>;
-  /** Lets go of what the processes of an ended sandbox have written. A host does that by itself. */
+  /** Lets go of all that is kept of an ended sandbox, what its processes wrote included. A host does that by itself. */
   forget(): Promise<void>;
   /** True once the port accepts a TCP connection. */
   probePort(port: number): Promise<boolean>;

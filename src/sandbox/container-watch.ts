@@ -59,22 +59,17 @@ export class ContainerWatch {
 
   /** The timer: looks, or lets go of what is no longer kept. */
   async fire(): Promise<void> {
-    const { lifecycle, timers, store } = this.#parts;
+    const { lifecycle, timers, store, host } = this.#parts;
     const { record } = lifecycle;
     if (record && isLive(record.state)) {
       this.arm();
       return this.check();
     }
-    await this.#forget().catch((error: unknown) => {
-      console.error("The output of a sandbox that has ended is left where it is.", error);
-    });
+    // What is left of the container is asked for until it is gone.
+    if (record && !record.isCleanedUp) return this.ended();
     store.shrink(KEPT_PROCESSES_BYTES);
     timers.clear("container");
-  }
-
-  async #forget(): Promise<void> {
-    const { lifecycle, host } = this.#parts;
-    if (lifecycle.record?.placement?.kind === "cloudflare") await host.open().forget();
+    if (record?.placement?.kind === "cloudflare") await host.open().forget();
   }
 
   /** Looks at a container that is to run. One that does not answer is looked at again, until its host counts as lost. */

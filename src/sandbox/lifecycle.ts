@@ -58,7 +58,7 @@ export class Lifecycle {
   /** Begins: there is a sandbox from now on. */
   begin(record: SandboxRecord): void {
     this.#store.begin(record);
-    this.#note({ type: record.state });
+    this.#note({ type: record.state }, record.createdAt);
   }
 
   /** A client changed the record. */
@@ -99,7 +99,7 @@ export class Lifecycle {
     if (next.kind === "ended") {
       this.#timers.clear("start", "probe", "lifetime", "deadline", "idle", "container");
       this.update({ ...changes, state: next.state, end: next.end, finishedAt: now });
-      this.#note(endOf(next.state, next.end));
+      this.#note(endOf(next.state, next.end), now);
       this.#effects.ended();
     } else {
       this.update({
@@ -108,15 +108,15 @@ export class Lifecycle {
         ...(next.state === "started" && { startedAt: now }),
         ...(next.state === "ready" && { readyAt: now }),
       });
-      this.#note({ type: next.state });
+      this.#note({ type: next.state }, now);
       if (next.state === "started") this.#onStarted(now);
     }
     return true;
   }
 
   /** Writes down what happened, and tells all who wait for something to happen. */
-  #note(event: Omit<SandboxEvent, "at">): void {
-    this.#events.append({ ...event, at: isoOf(this.#now()) });
+  #note(event: Omit<SandboxEvent, "at">, at = this.#now()): void {
+    this.#events.append({ ...event, at: isoOf(at) });
     for (const wake of this.#waiting) wake();
   }
 

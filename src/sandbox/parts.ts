@@ -20,6 +20,7 @@ import { ProcessOutput } from "./process-output.ts";
 import { Processes } from "./processes.ts";
 import { ProcessesAtEnd } from "./processes-at-end.ts";
 import { Retention } from "./retention.ts";
+import { Snapshots } from "./snapshots.ts";
 import { SocketEvents } from "./socket-events.ts";
 import { Sockets } from "./sockets.ts";
 import { Starter } from "./starter.ts";
@@ -45,6 +46,7 @@ export class Parts {
   readonly cleanup: Cleanup;
   readonly operations: Operations;
   readonly processes: Processes;
+  readonly snapshots: Snapshots;
   readonly output: ProcessOutput;
   readonly attachments: Attachments;
   readonly execs: ExecSockets;
@@ -123,6 +125,7 @@ export class Parts {
     const atEnd = new ProcessesAtEnd(this.store, this.lifecycle, this.host);
     this.cleanup = new Cleanup(this.lifecycle, this.timers, open, atEnd, now);
     this.processes = new Processes(this.store, this.lifecycle, this.host, atEnd, () => this.watch.check(), now);
+    this.snapshots = new Snapshots(this.lifecycle, this.host);
     this.output = new ProcessOutput(this.processes, this.lifecycle, this.host, now);
     this.attachments = new Attachments(sockets, this.processes, this.lifecycle, this.host);
     const bridge = new Bridge(sockets);

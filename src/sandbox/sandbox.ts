@@ -1,5 +1,5 @@
 import { DurableObject } from "cloudflare:workers";
-import { hostIdOf, type ByteRange, type StdinOptions, type WriteOptions } from "../backends/backend.ts";
+import type { ByteRange, StdinOptions, WriteOptions } from "../backends/backend.ts";
 import type { OpenBackend } from "../backends/index.ts";
 import { deployedImages, requireDeployedImage } from "./deployed-images.ts";
 import type { ByteSource } from "../contract/byte-source.ts";
@@ -170,12 +170,7 @@ export class Sandbox<Env extends SandboxEnv = SandboxEnv> extends DurableObject<
   }
 
   snapshot(scope: Scope, imageId: string): Promise<Reply<SnapshotAnswer>> {
-    return this.#operation(scope, async () => {
-      const backend = await this.#parts.host.running();
-      const hostId = hostIdOf(this.#parts.store.record!.placement);
-      const { size, snapshotId } = await backend.snapshot(imageId);
-      return { size, hostId, snapshotId };
-    });
+    return this.#operation(scope, () => this.#parts.snapshots.take(imageId));
   }
 
   deployedImages(): Promise<Reply<string[] | undefined>> {

@@ -3,6 +3,7 @@ import type { Backend } from "../../src/backends/backend.ts";
 import { endMarkerBytes } from "../../src/contract/end-marker.ts";
 import { newId } from "../../src/contract/ids.ts";
 import { describeContainerEnd } from "./container-end-contract.ts";
+import { describeLifetime } from "./lifetime-contract.ts";
 import { describeProcesses } from "./process-contract.ts";
 import { bytes, codeOf, emptyStream, exec, startSpec, stream, text, type BackendUnderTest } from "./under-test.ts";
 
@@ -10,6 +11,7 @@ import { bytes, codeOf, emptyStream, exec, startSpec, stream, text, type Backend
 export function describeBackend(under: BackendUnderTest): void {
   describeProcesses(under);
   describeContainerEnd(under);
+  describeLifetime(under);
 
   describe(`backend ${under.name}`, () => {
     const sandboxId = newId("sandbox");

@@ -56,15 +56,15 @@ export function registerKeys(api: OpenAPIHono<ApiEnv>): void {
     if (environment !== principal.environment && !principal.isBootstrap) {
       throw new ApiError("forbidden", { detail: "The key is admin of its own environment only." });
     }
-    const newPlan = () => ({ keyId: newId("key"), key: newApiKey() });
-    const answer = await idempotent(c, create, newPlan, async ({ keyId, key }) => {
+    const newPlan = () => ({ keyId: newId("key"), key: newApiKey(), createdAt: Date.now() });
+    const answer = await idempotent(c, create, newPlan, async ({ keyId, key, createdAt }) => {
       const row = {
         keyId,
         environment,
         name: create.name,
         hash: await sha256Hex(key),
         scopes: [...new Set(create.scopes)],
-        createdAt: Date.now(),
+        createdAt,
       };
       await new KeyCatalog(c.env.DB).add(row);
       return { ...describeKey(row), key };

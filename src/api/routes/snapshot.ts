@@ -57,8 +57,8 @@ export function registerSnapshot(api: OpenAPIHono<ApiEnv>): void {
       try {
         return describeImage(await new ImageCatalog(c.env.DB).add(row));
       } catch (error) {
-        // Nobody could ever name it: it must not stay on the host. Who repeats the request makes it anew.
-        await dropImage(c.env, row).catch(() => undefined);
+        // Nobody could ever name it: it must not stay on the host. With a key the request can be repeated, and finds it.
+        if (c.req.header("idempotency-key") === undefined) await dropImage(c.env, row).catch(() => undefined);
         throw error;
       }
     });

@@ -114,7 +114,7 @@ export class CloudflareBackend implements Backend {
   }
 
   async forget(): Promise<void> {
-    this.#host.processes.forgetAll();
+    this.#host.forget();
   }
 
   probePort(port: number): Promise<boolean> {

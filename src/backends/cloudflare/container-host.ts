@@ -231,6 +231,12 @@ export class ContainerHost {
     this.#processes.end();
   }
 
+  /** Lets go of all that is kept of an ended container. Nothing more is asked of it here. */
+  forget(): void {
+    this.#processes.forgetAll();
+    this.#store.drop();
+  }
+
   /** A process has ended. If the container has gone with it, the object is told. */
   #looked(): void {
     const record = this.#store.container;

@@ -41,6 +41,7 @@ const STREAM_NUMBER: Record<OutputStream, number> = { stdout: 0, stderr: 1 };
 export class CloudflareStore {
   readonly #sql: SqlStorage;
   #outputBytes: number;
+  #isDropped = false;
 
   constructor(storage: DurableObjectStorage) {
     this.#sql = storage.sql;
@@ -61,12 +62,20 @@ export class CloudflareStore {
     this.#outputBytes = bytes;
   }
 
+  /** Gives back what it takes of the object's storage: from here on there is no container. */
+  drop(): void {
+    if (this.#isDropped) return;
+    this.#isDropped = true;
+    for (const table of ["cf_container", "cf_processes", "cf_output"]) this.#sql.exec(`DROP TABLE ${table}`);
+  }
+
   /** What all outputs take. */
   get outputBytes(): number {
     return this.#outputBytes;
   }
 
   get container(): ContainerRecord | undefined {
+    if (this.#isDropped) return undefined;
     const row = this.#sql.exec<{ record: string }>("SELECT record FROM cf_container").next().value;
     return row && (JSON.parse(row.record) as ContainerRecord);
   }
