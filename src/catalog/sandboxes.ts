@@ -1,6 +1,6 @@
 import { and, eq, exists, inArray, sql, type SQL } from "drizzle-orm";
 import type { Page } from "../contract/list.ts";
-import { isLive, type Sandbox, type SandboxState } from "../contract/sandbox.ts";
+import { isLive, SANDBOX_STATES, type Sandbox, type SandboxState } from "../contract/sandbox.ts";
 import { Keyset, type PageRequest } from "./cursor.ts";
 import { openDatabase, type Database } from "./database.ts";
 import { sandboxes, sandboxNames, sandboxTags } from "./schema.ts";
@@ -124,7 +124,7 @@ export class SandboxCatalog {
       eq(sandboxes.environment, filter.environment),
       filter.appId === undefined ? undefined : eq(sandboxes.appId, filter.appId),
       filter.name === undefined ? undefined : eq(sandboxes.name, filter.name),
-      filter.states === undefined ? undefined : inArray(sandboxes.state, [...filter.states]),
+      filter.states === undefined ? undefined : isInStates(filter.states),
       ...(filter.tags ?? []).map(({ key, value }) => this.#hasTag(key, value)),
     ];
   }
@@ -143,4 +143,13 @@ export class SandboxCatalog {
         ),
     );
   }
+}
+
+/** All live ones, and all ended ones, are found by an index. */
+function isInStates(states: readonly SandboxState[]): SQL | undefined {
+  const [live, ended] = [SANDBOX_STATES.filter(isLive), SANDBOX_STATES.filter((state) => !isLive(state))];
+  const areAll = (of: SandboxState[]) => of.length === new Set(states).size && of.every((one) => states.includes(one));
+  if (areAll(live)) return eq(sandboxes.live, true);
+  if (areAll(ended)) return eq(sandboxes.live, false);
+  return inArray(sandboxes.state, [...states]);
 }

@@ -3,16 +3,18 @@ import type { RuntimeName } from "../e2e/instance.ts";
 import { benchContainers } from "./containers.ts";
 import { EngineCli } from "./engine.ts";
 import { HostBench } from "./host.ts";
+import { benchLifecycle } from "./lifecycle.ts";
 import { isMet, table, writeJson, type Row } from "./report.ts";
 
 /**
  * `npm run bench`: execs and streams through the whole of Sandbar, as `npm start` runs it, beside the engine's own command
- * line on the same engine, and on Cloudflare Containers beside bare `ctx.container`, in one run.
+ * line on the same engine, and on Cloudflare Containers beside bare `ctx.container`; lists and storage of a thousand sandboxes
+ * beside those of none; in one run.
  *
  *   --quick        fewer rounds
  *   --gib N        how much one process writes in the memory test (10; 1 with --quick)
  *   --runtime R    of the host: docker (where an engine answers) or embedded
- *   --only PART    host or containers
+ *   --only PART    host, containers or lifecycle
  *   --json PATH    where the results go (.sandbar/bench.json)
  *   --strict       ends with 1 when a target is missed
  */
@@ -29,12 +31,15 @@ const { values: options } = parseArgs({
 const { quick, gib, only } = options;
 const host: Row[] = [];
 const containers: Row[] = [];
+const lifecycle: Row[] = [];
 
 const engine = EngineCli.start();
 const runtime = (options.runtime ?? (engine ? "docker" : "embedded")) as RuntimeName;
 try {
-  if (only !== "containers") await HostBench.run({ runtime, engine, quick, gib, add: adder(host) });
-  if (only !== "host") await benchContainers(quick, adder(containers));
+  const isAsked = (part: string) => only === undefined || only === part;
+  if (isAsked("host")) await HostBench.run({ runtime, engine, quick, gib, add: adder(host) });
+  if (isAsked("containers")) await benchContainers(quick, adder(containers));
+  if (isAsked("lifecycle")) await benchLifecycle("embedded", quick, adder(lifecycle));
 } finally {
   engine?.remove();
 }
@@ -43,9 +48,12 @@ if (host.length > 0) console.log(`On a host with ${runtime}:\n\n${table(host, "d
 if (containers.length > 0) {
   console.log(`On Cloudflare Containers, as wrangler dev runs them:\n\n${table(containers, "ctx.container")}\n`);
 }
-writeJson(options.json, runtime, host, containers);
+if (lifecycle.length > 0) {
+  console.log(`A thousand sandboxes, a hundred of them live:\n\n${table(lifecycle, "no sandbox, or the limit")}\n`);
+}
+writeJson(options.json, runtime, { host, containers, lifecycle });
 console.log(`Written to ${options.json}`);
-if (options.strict && [...host, ...containers].some((row) => isMet(row) === false)) process.exitCode = 1;
+if (options.strict && [...host, ...containers, ...lifecycle].some((row) => isMet(row) === false)) process.exitCode = 1;
 
 function adder(to: Row[]): (row: Row) => void {
   return (row) => {

@@ -2,9 +2,12 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { cpus, totalmem } from "node:os";
 import { dirname } from "node:path";
 
+/** What is measured by itself. */
+export type Part = "host" | "containers" | "lifecycle";
+
 export interface Row {
   what: string;
-  unit: "ms" | "MB/s" | "per s" | "MiB";
+  unit: "ms" | "MB/s" | "per s" | "MiB" | "KiB";
   ours: number;
   /** The engine's own command line, where there is one. */
   engine?: number | undefined;
@@ -36,11 +39,11 @@ export function table(rows: Row[], other: string): string {
   return [`| | Sandbar | \`${other}\` | ratio | target |`, "|---|---|---|---|---|", ...lines].join("\n");
 }
 
-export function writeJson(path: string, runtime: string, rows: Row[], containers: Row[]): void {
+export function writeJson(path: string, runtime: string, { host, containers, lifecycle }: Record<Part, Row[]>): void {
   mkdirSync(dirname(path), { recursive: true });
   const machine = { cpus: cpus().length, model: cpus()[0]?.model, memory_bytes: totalmem(), node: process.version };
   const judged = (all: Row[]) => all.map((row) => ({ ...row, ratio: ratioOf(row), met: isMet(row) }));
-  const results = { results: judged(rows), containers: judged(containers) };
+  const results = { results: judged(host), containers: judged(containers), lifecycle: judged(lifecycle) };
   writeFileSync(path, `${JSON.stringify({ at: new Date().toISOString(), runtime, machine, ...results }, null, 2)}\n`);
 }
 

@@ -3,6 +3,7 @@ import { SandboxCatalog } from "../../catalog/sandboxes.ts";
 import { NameSchema } from "../../contract/fields.ts";
 import { IdempotencyHeadersSchema, ListQueryShape } from "../../contract/list.ts";
 import {
+  isLive,
   SANDBOX_STATES,
   SandboxCreateSchema,
   SandboxPageSchema,
@@ -18,8 +19,8 @@ import { openSandbox } from "../sandbox-client.ts";
 import { updateSandbox } from "../update-sandbox.ts";
 
 const STATE_WORDS = [...SANDBOX_STATES, "live", "ended"] as const;
-const LIVE_STATES = SANDBOX_STATES.slice(0, 4);
-const ENDED_STATES = SANDBOX_STATES.slice(4);
+const LIVE_STATES = SANDBOX_STATES.filter(isLive);
+const ENDED_STATES = SANDBOX_STATES.filter((state) => !isLive(state));
 
 const MAX_TAG_CONDITIONS = 20;
 
