@@ -7,9 +7,11 @@ import { DEV_KEY, type Instance } from "../e2e/instance.ts";
 export class BenchClient {
   readonly #agent = new Agent({ keepAlive: true, maxSockets: 128 });
   readonly #instance: Instance;
+  readonly #key: string;
 
-  constructor(instance: Instance) {
+  constructor(instance: Instance, key = DEV_KEY) {
     this.#instance = instance;
+    this.#key = key;
   }
 
   open(method: string, path: string, body?: object, headers: Record<string, string> = {}): Promise<IncomingMessage> {
@@ -21,7 +23,7 @@ export class BenchClient {
           port: this.#instance.port,
           method,
           path: `/v1${path}`,
-          headers: { authorization: `Bearer ${DEV_KEY}`, "content-type": "application/json", ...headers },
+          headers: { authorization: `Bearer ${this.#key}`, "content-type": "application/json", ...headers },
         },
         resolve,
       );
