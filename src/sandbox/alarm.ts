@@ -21,8 +21,9 @@ export async function goOff(parts: Parts, waitUntil: (work: Promise<unknown>) =>
 }
 
 async function fire(timer: Timer, parts: Parts, waitUntil: (work: Promise<unknown>) => void): Promise<void> {
-  // A host may have come back at another address since the object last spoke to it.
-  if (timer === "idle" || timer === "cleanup" || timer === "deadline") await parts.host.relocate();
+  // A host may have come back at another address since the object last spoke to it. Without the catalog the old one counts.
+  if (timer === "idle" || timer === "cleanup" || timer === "deadline")
+    await parts.host.relocate().catch(() => undefined);
   switch (timer) {
     case "start":
       // Not waited for: a start may take minutes, and other timers must fire meanwhile.

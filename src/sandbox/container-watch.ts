@@ -69,7 +69,10 @@ export class ContainerWatch {
     if (record && !record.isCleanedUp) return this.ended();
     store.shrink(KEPT_PROCESSES_BYTES);
     timers.clear("container");
-    if (record?.placement?.kind === "cloudflare") await host.open().forget();
+    if (record?.placement?.kind !== "cloudflare") return;
+    await (async () => host.open().forget())().catch((error: unknown) => {
+      console.error("The output of a sandbox that has ended is left where it is.", error);
+    });
   }
 
   /** Looks at a container that is to run. One that does not answer is looked at again, until its host counts as lost. */

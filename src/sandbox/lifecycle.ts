@@ -61,10 +61,10 @@ export class Lifecycle {
     this.#note({ type: record.state }, record.createdAt);
   }
 
-  /** A client changed the record. */
+  /** A client changed the record. The end stays the last event. */
   edit(changes: Partial<SandboxRecord>, event: Omit<SandboxEvent, "type" | "at">): void {
     this.update(changes);
-    this.#note({ type: "updated", ...event });
+    if (isLive(this.#required().state)) this.#note({ type: "updated", ...event });
   }
 
   /** The sandbox is to start somewhere, as its next generation. */

@@ -17,7 +17,7 @@ export function claims(record: Readonly<SandboxRecord> | undefined, hostId: stri
 export async function reconcile(parts: Parts, waitUntil: (work: Promise<unknown>) => void): Promise<void> {
   const { store, host, outbox, starter, watch } = parts;
   if (!store.record) return;
-  await host.relocate();
+  await host.relocate().catch(() => undefined);
   if (!isLive(store.record.state)) waitUntil(outbox.flush());
   else if (store.record.startedAt === undefined) waitUntil(starter.start());
   else await watch.check();

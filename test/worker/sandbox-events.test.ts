@@ -24,6 +24,7 @@ describe("the events of a sandbox", () => {
     await call("PATCH", `/v1/sandboxes/${sandboxId}`, { json: { timeout: 700, tags: { a: "1" } } });
     await call("PATCH", `/v1/sandboxes/${sandboxId}`, { json: { timeout: 700 } });
     await terminate(sandboxId);
+    await call("PATCH", `/v1/sandboxes/${sandboxId}`, { json: { tags: { late: "1" } } });
     const events = await read(sandboxId);
     const sandbox = await getSandbox(sandboxId);
     expect(events.map(({ id, event }) => `${id} ${event}`)).toEqual([
