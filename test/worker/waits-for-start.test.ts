@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, it } from "vitest";
 import type { Sandbox } from "../../src/contract/sandbox.ts";
 import { call, connectHost, problemOf } from "./client.ts";
-import { startSandbox, terminate } from "./sandboxes.ts";
+import { getSandbox, startSandbox, terminate } from "./sandboxes.ts";
 import { fakeHost } from "./worker.ts";
 
 beforeEach(async () => {
@@ -29,7 +29,7 @@ describe.each(NEEDY)("%s …%s", (method, path, options) => {
       isAnswered = true;
       return response;
     });
-    await expect.poll(() => fakeHost.heldStarts).toBe(1);
+    await expect.poll(async () => (await getSandbox(sandboxId)).state).toBe("scheduled");
     await new Promise((wake) => setTimeout(wake, 200));
     expect(isAnswered).toBe(false);
     fakeHost.holdsStarts = false;
@@ -41,7 +41,7 @@ describe.each(NEEDY)("%s …%s", (method, path, options) => {
     const created = await call("POST", "/v1/sandboxes", { json: {} });
     const { sandbox_id: sandboxId } = (await created.json()) as Sandbox;
     const waiting = call(method, `/v1/sandboxes/${sandboxId}${path}`, options);
-    await expect.poll(() => fakeHost.heldStarts).toBe(1);
+    await expect.poll(async () => (await getSandbox(sandboxId)).state).toBe("scheduled");
     const startedAt = Date.now();
     await terminate(sandboxId);
     expect(await problemOf(await waiting)).toMatchObject({ status: 409, code: "sandbox_ended" });
