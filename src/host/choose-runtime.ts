@@ -1,8 +1,14 @@
+import { existsSync, rmSync, writeFileSync } from "node:fs";
 import { request } from "node:http";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Runtime } from "./runtime.ts";
 
 const PING_TIMEOUT_MS = 2_000;
 const DEFAULT_SOCKET = "/var/run/docker.sock";
+/** The file that says that this host has run on an engine. */
+const USED_ENGINE = "used-engine";
+const ENGINE_START_MS = 60_000;
+const RETRY_MS = 250;
 
 export interface RuntimeChoice {
   runtime: Runtime;
@@ -10,14 +16,29 @@ export interface RuntimeChoice {
   why: string;
 }
 
-/** Opens the runtime that was asked for; with `auto` docker where an engine answers, else the embedded one. */
+/**
+ * Opens the runtime that was asked for; with `auto` docker where an engine answers, else the embedded one. A host that ran on
+ * an engine before has containers there: it waits for it, and does not become another.
+ */
 export async function chooseRuntime(
+  wanted: "auto" | "docker" | "embedded",
+  options: { dataDir: string; hostId: string },
+): Promise<RuntimeChoice> {
+  const choice = await choose(wanted, options);
+  const mark = `${options.dataDir}/${USED_ENGINE}`;
+  if (choice.runtime.kind === "docker") writeFileSync(mark, "");
+  else rmSync(mark, { force: true });
+  return choice;
+}
+
+async function choose(
   wanted: "auto" | "docker" | "embedded",
   options: { dataDir: string; hostId: string },
 ): Promise<RuntimeChoice> {
   const socketPath = engineSocket();
   if (wanted === "embedded") return openEmbedded(options.dataDir, "as asked");
-  const answers = await engineAnswers(socketPath);
+  const isExpected = existsSync(`${options.dataDir}/${USED_ENGINE}`);
+  const answers = await engineAnswers(socketPath, isExpected ? ENGINE_START_MS : 0);
   if (wanted === "docker") {
     if (!answers) throw new Error(`no Docker engine answers on ${socketPath}`);
     return openDocker({ ...options, socketPath }, "as asked");
@@ -46,7 +67,15 @@ function engineSocket(): string {
   return host?.startsWith("unix://") ? host.slice("unix://".length) : DEFAULT_SOCKET;
 }
 
-function engineAnswers(socketPath: string): Promise<boolean> {
+/** Whether an engine answers now, or within so many milliseconds. */
+async function engineAnswers(socketPath: string, patienceMs: number): Promise<boolean> {
+  for (const giveUpAt = Date.now() + patienceMs; !(await pings(socketPath)); await sleep(RETRY_MS)) {
+    if (Date.now() >= giveUpAt) return false;
+  }
+  return true;
+}
+
+function pings(socketPath: string): Promise<boolean> {
   return new Promise((resolve) => {
     const ping = request({ socketPath, path: "/_ping", timeout: PING_TIMEOUT_MS, agent: false }, (answer) => {
       answer.resume();

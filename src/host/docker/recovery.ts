@@ -2,9 +2,10 @@ import { existsSync } from "node:fs";
 import { AttachedMain } from "./attached-main.ts";
 import { ContainerLauncher } from "./container-launcher.ts";
 import { DockerContainer } from "./container.ts";
-import type { ContainerInspectInfo, Engine } from "./engine.ts";
+import { EngineError, type ContainerInspectInfo, type Engine } from "./engine.ts";
 import { type Folders, hasStarted, type LauncherFolders } from "./folders.ts";
 import { LABELS } from "./labels.ts";
+import { patiently } from "./patience.ts";
 import { removeContainer } from "./removal.ts";
 
 interface Parts {
@@ -16,13 +17,13 @@ interface Parts {
 /** A container that an earlier daemon left; undefined for one whose start was cut off, which is removed: it will be asked for again. */
 export async function recoverContainer(parts: Parts, id: string): Promise<DockerContainer | undefined> {
   const { engine } = parts;
-  const info = await engine.inspect(id).catch(() => undefined);
+  const info = await inspect(engine, id);
   if (!info) return undefined;
   const { [LABELS.sandbox]: sandboxId, [LABELS.generation]: generation } = info.Config.Labels;
   const folders = info.Config.Labels[LABELS.launcher] ? parts.folders.of(`${sandboxId}-${generation}`) : undefined;
   const isUnstarted = info.State.Status === "created" || info.State.Status === "configured";
   if (isUnstarted || (folders && !hasStarted(folders))) {
-    await removeContainer(engine, id);
+    await patiently(() => removeContainer(engine, id));
     return undefined;
   }
   if (!folders) return new DockerContainer({ engine, info, attached: await attachAnew(engine, info) });
@@ -30,6 +31,16 @@ export async function recoverContainer(parts: Parts, id: string): Promise<Docker
   const container = new DockerContainer({ engine, info, folders, launcher });
   container.recoverMain();
   return container;
+}
+
+/** Undefined for a container that is gone. One whose engine is away just now is not. */
+async function inspect(engine: Engine, id: string): Promise<ContainerInspectInfo | undefined> {
+  try {
+    return await patiently(() => engine.inspect(id));
+  } catch (error) {
+    if (error instanceof EngineError && error.status === 404) return undefined;
+    throw error;
+  }
 }
 
 async function adoptLauncher(info: ContainerInspectInfo, folders: LauncherFolders, isRemapped: boolean) {

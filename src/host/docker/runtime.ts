@@ -7,6 +7,7 @@ import { Folders } from "./folders.ts";
 import { removeSnapshot } from "./images.ts";
 import { LABELS } from "./labels.ts";
 import { requireNetwork } from "./network.ts";
+import { patiently } from "./patience.ts";
 import { Reach } from "./reach.ts";
 import { recoverContainer } from "./recovery.ts";
 import { Starter } from "./starter.ts";
@@ -45,7 +46,7 @@ export async function openDockerRuntime(options: DockerRuntimeOptions): Promise<
   const starter = new Starter({
     engine,
     hostId: options.hostId,
-    network: await requireNetwork(engine),
+    network: await patiently(() => requireNetwork(engine)),
     folders: new Folders(options.runtimeDir ?? (await openRuntimeDir(dataDir)), dataDir),
     reach: new Reach(await prepareTools(dataDir), options.useLauncher ?? true),
     // Then the container's root is not this daemon's.
@@ -73,7 +74,7 @@ class DockerRuntime implements Runtime {
     const { engine, hostId, folders } = this.#starter.parts;
     const found: Container[] = [];
     const live = new Set<string>();
-    for (const id of await engine.list(`${LABELS.host}=${hostId}`)) {
+    for (const id of await patiently(() => engine.list(`${LABELS.host}=${hostId}`))) {
       const container = await recoverContainer(this.#starter.parts, id);
       if (!container) continue;
       found.push(container);
