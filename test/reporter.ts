@@ -25,6 +25,7 @@ export default class SummaryReporter implements Reporter {
       cloudflare: "on real containers beside their objects in workerd",
       host: "on real containers of this machine",
       e2e: "over HTTP, against `npm start`",
+      faults: "while everything is killed at random, and the catalog fails",
     } as Record<string, string>;
     console.log();
     for (const [project, passed] of perProject) console.log(`${project}: ${passed} passed ${ranOn[project] ?? ""}`);

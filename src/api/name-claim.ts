@@ -4,16 +4,16 @@ import { isLive } from "../contract/sandbox.ts";
 import type { Env } from "./env.ts";
 import { describeIfThere } from "./sandbox-client.ts";
 
-/** A name that its holder has not got by then is free: the request that claimed it died on the way. */
+/** A name that its holder has not got by then is free: the request that claimed it died on the way. No change takes so long. */
 const GRACE_MS = 60_000;
 
 /** Takes the name for the sandbox before it gets it. Throws `name_taken`. */
 export async function claimName(env: Env, name: SandboxName, sandboxId: string): Promise<void> {
   const names = new NameCatalog(env.DB);
   const claim = await names.claimName(name, sandboxId, Date.now());
-  if (claim.kind === "claimed" || claim.sandboxId === sandboxId) return;
+  if (claim.kind === "claimed") return;
   const isFree = await isForsaken(env, name, claim.sandboxId, claim.claimedAt);
-  if (isFree && (await names.takeOver(name, claim.sandboxId, sandboxId, Date.now()))) return;
+  if (isFree && (await names.takeOver(name, claim, sandboxId, Date.now()))) return;
   throw new ApiError("name_taken", { detail: `\`${name.name}\` is the name of ${claim.sandboxId}.` });
 }
 

@@ -58,8 +58,9 @@ function fromCatalog(error: unknown): ApiError | undefined {
 /** What the platform throws when an object is overloaded, or was moved while it was asked. */
 function fromPlatform(error: unknown): ApiError | undefined {
   if (!(error instanceof Error)) return undefined;
-  const { overloaded, retryable } = error as { overloaded?: boolean; retryable?: boolean };
+  const { overloaded, retryable, durableObjectReset } = error as Partial<Record<string, unknown>> & Error;
   if (overloaded) return new ApiError("rate_limited", { detail: "The sandbox gets too many requests.", cause: error });
-  if (retryable) return new ApiError("backend_unavailable", { detail: "The sandbox is being moved.", cause: error });
+  if (retryable || durableObjectReset)
+    return new ApiError("backend_unavailable", { detail: "The sandbox is being moved.", cause: error });
   return undefined;
 }

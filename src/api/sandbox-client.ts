@@ -12,6 +12,7 @@ const SandboxIdSchema = idSchema("sandbox");
 const REPEATABLE: ReadonlySet<keyof SandboxRpc> = new Set([
   "create",
   "describe",
+  "update",
   "wait",
   "eventsAfter",
   "terminate",

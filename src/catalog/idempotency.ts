@@ -41,6 +41,7 @@ export class IdempotencyCatalog {
         .onConflictDoUpdate({
           target: [idempotencyKeys.environment, idempotencyKeys.operation, idempotencyKeys.key],
           set: { requests: sql`${idempotencyKeys.requests} + 1` },
+          setWhere: eq(idempotencyKeys.requestHash, use.requestHash),
         }),
       this.#db.select().from(idempotencyKeys).where(isUse(use)),
     ]);

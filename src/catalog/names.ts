@@ -29,6 +29,11 @@ export class NameCatalog {
         .returning({ sandboxId: sandboxNames.sandboxId });
       if (claimed.length > 0) return { kind: "claimed" };
       const [holder] = await this.#db.select().from(sandboxNames).where(isName(name));
+      // Its own, from an attempt before: it is claimed anew, unless another has just taken it over.
+      if (holder?.sandboxId === sandboxId) {
+        if (await this.takeOver(name, holder, sandboxId, now)) return { kind: "claimed" };
+        continue;
+      }
       // Without a holder the name was given back between the two statements: it is free now.
       if (holder) return { kind: "held", sandboxId: holder.sandboxId, claimedAt: holder.claimedAt };
     }
@@ -44,12 +49,17 @@ export class NameCatalog {
     await this.#db.delete(sandboxNames).where(and(isName(name), eq(sandboxNames.sandboxId, sandboxId)));
   }
 
-  /** Hands the name from one sandbox to another; false when `from` does not hold it any more. */
-  async takeOver(name: SandboxName, from: string, to: string, now: number): Promise<boolean> {
+  /** Hands the name from one sandbox to another; false when `from` does not hold it any more by that claim. */
+  async takeOver(
+    name: SandboxName,
+    from: { sandboxId: string; claimedAt: number },
+    to: string,
+    now: number,
+  ): Promise<boolean> {
     const taken = await this.#db
       .update(sandboxNames)
       .set({ sandboxId: to, claimedAt: now })
-      .where(and(isName(name), eq(sandboxNames.sandboxId, from)))
+      .where(and(isName(name), eq(sandboxNames.sandboxId, from.sandboxId), eq(sandboxNames.claimedAt, from.claimedAt)))
       .returning({ sandboxId: sandboxNames.sandboxId });
     return taken.length > 0;
   }

@@ -1,5 +1,6 @@
-import type { ContainerExit, StartResult } from "../contract/host-protocol.ts";
+import type { ContainerExit, ContainerStatus, StartResult } from "../contract/host-protocol.ts";
 import { Activity } from "./activity.ts";
+import type { KeptEnd } from "./ends.ts";
 import type { ProcessTable } from "./processes.ts";
 import type { Container } from "./runtime.ts";
 
@@ -33,4 +34,18 @@ export function newEntry(sandboxId: string, generation: number): Entry {
     cancelTimer: () => {},
     released: undefined,
   };
+}
+
+/** Of a container that has ended and is no more. */
+export function endedEntry({ sandboxId, generation, exit }: KeptEnd): Entry {
+  const entry = newEntry(sandboxId, generation);
+  entry.started = Promise.resolve({ result: { kind: "adopted", published_ports: {} }, container: undefined });
+  entry.exit = exit;
+  return entry;
+}
+
+/** As the control plane is told. */
+export function statusOf({ generation, exit, activity }: Entry): ContainerStatus {
+  if (exit) return { kind: "exited", generation, exit };
+  return { kind: "running", generation, busy: activity.isBusy, idle_ms: activity.idleMs };
 }

@@ -1,27 +1,20 @@
 import { ApiError } from "../contract/errors.ts";
 import type { ContainerExit, ContainerStatus, Deadline, StartResult, StartSpec } from "../contract/host-protocol.ts";
 import { KILLED_RETURNCODE } from "../contract/process.ts";
-import { newEntry, type Entry } from "./container-entry.ts";
-import type { Deadlines } from "./deadlines.ts";
+import { endedEntry, newEntry, statusOf, type Entry } from "./container-entry.ts";
 import { DeletedGenerations } from "./deleted-generations.ts";
+import { launch } from "./launch.ts";
 import type { LogArchive } from "./log-archive.ts";
 import type { ProcessTable } from "./processes.ts";
+import type { ContainersOptions } from "./containers-options.ts";
 import { release, releaseSoon, STOP_TIMEOUT_MS } from "./release.ts";
 import { StartFailure, type Container, type Runtime } from "./runtime.ts";
-import { callAt, settlesWithin, tooSlow, withTimeLimit } from "./time-limit.ts";
+import type { Start } from "./start-files.ts";
+import { callAt, settlesWithin, tooSlow, unavailable, withTimeLimit } from "./time-limit.ts";
 
-const START_TIMEOUT_MS = 15 * 60_000;
 /** How long the end of a container, and the fact that it was deleted, is remembered. */
 const KEEP_ENDED_MS = 3_600_000;
 const DEADLINE_RETURNCODE = 124;
-
-export interface ContainersOptions {
-  runtime: Runtime;
-  logs: LogArchive;
-  deadlines: Deadlines;
-  /** A container has ended by itself or at its deadline. */
-  onExit?: () => void;
-}
 
 /** The one owner of all containers on this machine. Decides which start counts, and ends each at its deadline. */
 export class Containers {
@@ -65,7 +58,9 @@ export class Containers {
 
   /** Takes over what an earlier run of this daemon left. */
   async recover(): Promise<void> {
-    const found = await this.#runtime.recover();
+    const left = await this.#runtime.recover();
+    this.#recallEnds();
+    const found = left.filter((container) => !this.#hadEnded(container));
     for (const container of found.toSorted((a, b) => a.generation - b.generation)) {
       const older = this.#entries.get(container.sandboxId);
       const entry = newEntry(container.sandboxId, container.generation);
@@ -81,10 +76,7 @@ export class Containers {
 
   status(sandboxId: string): ContainerStatus {
     const entry = this.#entries.get(sandboxId);
-    if (!entry) return { kind: "gone" };
-    const { generation, exit, activity } = entry;
-    if (exit) return { kind: "exited", generation, exit };
-    return { kind: "running", generation, busy: activity.isBusy, idle_ms: activity.idleMs };
+    return entry ? statusOf(entry) : { kind: "gone" };
   }
 
   list(): { sandbox_id: string; generation: number; running: boolean }[] {
@@ -167,32 +159,40 @@ export class Containers {
   }
 
   async #launch(entry: Entry, spec: StartSpec, older: Entry | undefined) {
-    const starting = (async () => {
-      if (older) {
-        older.isDeleted = true;
-        await withTimeLimit(release(older), STOP_TIMEOUT_MS, tooSlow("Stopping the container"));
-        older.processes?.remove();
-      }
-      return this.#runtime.start(spec);
-    })();
     try {
-      const late = () => new StartFailure("The container did not start in time.");
-      const container = await withTimeLimit(starting, START_TIMEOUT_MS, late);
-      if (entry.isDeleted) {
-        entry.container = container;
-        throw new ApiError("sandbox_ended");
-      }
+      const container = await launch(this.#runtime, spec, older);
+      entry.container = container;
+      if (older) this.#forgetFiles(older);
+      if (entry.isDeleted) throw new ApiError("sandbox_ended");
       const table = this.#logs.open(entry.sandboxId, entry.generation, entry.activity);
       table.start(container);
       return { result: this.#adopt(entry, container, table, "launched"), container };
     } catch (error) {
-      if (entry.container) throw error;
-      void starting.then((container) => container.stop()).catch(() => {});
+      if (entry.container && entry.isDeleted) throw error;
+      void entry.container?.stop().catch(() => {});
       this.#forget(entry);
       if (error instanceof ApiError) throw error;
       if (!(error instanceof StartFailure)) throw unavailable("The container could not be started.", error);
       return { result: { kind: "failed" as const, error: error.message }, container: undefined };
     }
+  }
+
+  /** What ended before this daemon began, for whoever has not asked for it yet. */
+  #recallEnds(): void {
+    for (const end of this.#options.ends.all()) {
+      const entry = endedEntry(end);
+      entry.cancelTimer = callAt(end.endedAt + KEEP_ENDED_MS, () => this.#forget(entry));
+      this.#entries.set(end.sandboxId, entry);
+    }
+  }
+
+  /** True of a container that had ended, and whose removal was cut off: it is removed now. */
+  #hadEnded(container: Container): boolean {
+    const entry = this.#entries.get(container.sandboxId);
+    if (!entry?.exit || entry.generation !== container.generation) return false;
+    entry.container = container;
+    releaseSoon(entry);
+    return true;
   }
 
   #adopt(
@@ -228,6 +228,8 @@ export class Containers {
     entry.cancelTimer();
     void entry.processes?.containerEnded();
     if (entry.isDeleted) return;
+    // Before the container goes, and what it says of its end with it.
+    this.#options.ends.keep(entry, entry.exit);
     this.#options.onExit?.();
     releaseSoon(entry);
     entry.cancelTimer = callAt(Date.now() + KEEP_ENDED_MS, () => this.#forget(entry));
@@ -235,13 +237,13 @@ export class Containers {
 
   #forget(entry: Entry): void {
     entry.cancelTimer();
-    this.#options.deadlines.forget(entry);
+    this.#forgetFiles(entry);
     if (entry.processes) this.#logs.keep(entry.sandboxId, entry.processes);
     if (this.#entries.get(entry.sandboxId) === entry) this.#entries.delete(entry.sandboxId);
   }
-}
 
-function unavailable(detail: string, cause: unknown): ApiError {
-  console.error(`sandbar host: ${detail}`, cause);
-  return new ApiError("backend_unavailable", { detail, cause, retryAfter: 1 });
+  #forgetFiles(start: Start): void {
+    this.#options.deadlines.forget(start);
+    this.#options.ends.forget(start);
+  }
 }

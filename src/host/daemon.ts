@@ -3,9 +3,10 @@ import type { HostInfo } from "../contract/host-protocol.ts";
 import { Attachments } from "./attachments.ts";
 import { Containers } from "./containers.ts";
 import { Deadlines } from "./deadlines.ts";
+import { Ends } from "./ends.ts";
 import { LogArchive } from "./log-archive.ts";
 import { Pump } from "./logs/pump.ts";
-import type { ProcessTableOptions } from "./processes.ts";
+import type { ProcessTableOptions } from "./process-table-options.ts";
 import { Reporter } from "./report.ts";
 import type { Runtime } from "./runtime.ts";
 import { createHostServer } from "./server.ts";
@@ -17,7 +18,7 @@ export interface DaemonOptions extends ProcessTableOptions {
   hostId: string;
   hostKey: string;
   version: string;
-  /** Where logs and moved deadlines are kept. */
+  /** Where logs, moved deadlines and ends are kept. */
   dataDir: string;
   listen: { host: string; port: number };
   /** Left out: nobody is told what runs here. */
@@ -48,7 +49,8 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   const pump = new Pump();
   const logs = new LogArchive({ ...options, logsDir: `${options.dataDir}/logs`, pump });
   const deadlines = new Deadlines(`${options.dataDir}/deadlines`);
-  const containers = new Containers({ runtime, logs, deadlines, onExit: () => reporter?.soon() });
+  const ends = new Ends(`${options.dataDir}/ends`);
+  const containers = new Containers({ runtime, logs, deadlines, ends, onExit: () => reporter?.soon() });
   await containers.recover();
   const attachments = new Attachments({ controlPlaneUrl: options.controlPlaneUrl, hostId, hostKey });
 

@@ -6,6 +6,10 @@ export interface JournaledProcess {
   id: string;
   /** What the runtime finds it again by; absent before it runs. */
   handle?: string;
+  /** True where a launcher starts it, if there is one: never the engine itself. */
+  isPlain?: boolean;
+  /** A readiness probe: nobody asks for it any more once this daemon has gone. */
+  isProbe?: boolean;
   /** When its group is killed. */
   killAt?: number;
   /** How much of its input it has been given, while more may come; absent where its input is closed. */

@@ -7,6 +7,12 @@ const STEP_MS = 25;
 /** How long a machine may take to bring to the disk what a process had written by its end. */
 const SETTLE_MS = 30_000;
 
+/** Waits until what the process had written by its end is on the disk, for as long as a machine may take for that. */
+export async function untilDrained(logs: ProcessLog[], output: Promise<unknown>): Promise<void> {
+  // However busy this machine is, what lies in the pipes is the process's own.
+  await settlesWithin(Promise.race([output, Promise.all(logs.map((log) => log.settled()))]), SETTLE_MS);
+}
+
 /**
  * Waits for the last output of a process that has ended, `output` being its end; then ends the logs. What something in the
  * background writes after that is read on, but not kept: it gets no SIGPIPE.
@@ -14,9 +20,7 @@ const SETTLE_MS = 30_000;
 export async function lastOutput(logs: ProcessLog[], output: Promise<unknown>): Promise<void> {
   // Nearly always; and then the pump need not be asked.
   if (await settlesWithin(output, STEP_MS)) return;
-  // However busy this machine is, what lies in the pipes is the process's own.
-  const settled = Promise.race([output, Promise.all(logs.map((log) => log.settled()))]);
-  await settlesWithin(settled, SETTLE_MS);
+  await untilDrained(logs, output);
   let isThrough = false;
   let wake = () => {};
   const stop = () => {

@@ -2,7 +2,8 @@ import { readdirSync, rmSync } from "node:fs";
 import { idSchema } from "../contract/ids.ts";
 import { Activity } from "./activity.ts";
 import type { Pump } from "./logs/pump.ts";
-import { ProcessTable, type ProcessTableOptions } from "./processes.ts";
+import type { ProcessTableOptions } from "./process-table-options.ts";
+import { ProcessTable } from "./processes.ts";
 
 /** How long what a sandbox's processes said can be read after its end. */
 const KEEP_MS = 3_600_000;

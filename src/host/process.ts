@@ -10,7 +10,7 @@ import {
 import type { Exit, ObservedProcess } from "../process/observed-process.ts";
 import { ProcessInput } from "../process/process-input.ts";
 import type { JournaledProcess } from "./journal.ts";
-import { lastOutput } from "./last-output.ts";
+import { lastOutput, untilDrained } from "./last-output.ts";
 import type { ProcessLog } from "./logs/process-log.ts";
 import type { Pump } from "./logs/pump.ts";
 import type { ProcessOutput, Spawned } from "./runtime.ts";
@@ -106,10 +106,12 @@ export class HostProcess implements ObservedProcess {
   }
 
   /** Before anything is started: whatever happens to this daemon from here on, the next one knows of it. */
-  announce(spec: Pick<ExecSpec, "open_stdin" | "pty" | "timeout_ms">): void {
+  announce(spec: Pick<ExecSpec, "open_stdin" | "pty" | "timeout_ms" | "user" | "is_probe">): void {
     const isOpen = spec.open_stdin === true || spec.pty !== undefined;
     if (spec.timeout_ms !== undefined) this.#killAt = Date.now() + spec.timeout_ms;
     this.#parts.announce({
+      ...(spec.is_probe && { isProbe: true }),
+      ...(spec.user === undefined && spec.pty === undefined && { isPlain: true }),
       ...(this.#killAt !== undefined && { killAt: this.#killAt }),
       ...(isOpen && { stdinOffset: 0 }),
     });
@@ -192,7 +194,9 @@ export class HostProcess implements ObservedProcess {
     const exit = this.#judge(end);
     this.#hasExited = true;
     this.#exited.resolve();
-    // Known for good before the runtime may forget it, and before the last output is waited for.
+    // What lies in the pipes goes with them: it is on the disk before anybody takes the process for done with.
+    await untilDrained([stdout, stderr], output);
+    // Known for good before the runtime may forget it, and before the last output of others is waited for.
     this.#parts.note({ exit });
     spawned.release();
     await lastOutput([stdout, stderr], output);

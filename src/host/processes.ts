@@ -5,6 +5,7 @@ import type { ExecSpec, ProcessStatus } from "../contract/host-protocol.ts";
 import { KILLED_RETURNCODE, type TerminalSize } from "../contract/process.ts";
 import { statusAfter, statusOf } from "../process/process-status.ts";
 import type { Activity } from "./activity.ts";
+import { adopt, disown } from "./adoption.ts";
 import { toBase64 } from "./base64.ts";
 import { Journal } from "./journal.ts";
 import { LogBudget } from "./logs/log-budget.ts";
@@ -12,6 +13,7 @@ import { ProcessLog } from "./logs/process-log.ts";
 import type { Pump } from "./logs/pump.ts";
 import { segmentsIn } from "./logs/segments.ts";
 import { HostProcess } from "./process.ts";
+import type { ProcessTableOptions, TableParts } from "./process-table-options.ts";
 import type { Container } from "./runtime.ts";
 import { settlesWithin, tooSlow, withTimeLimit } from "./time-limit.ts";
 
@@ -22,22 +24,6 @@ const SPAWN_TIMEOUT_MS = 30_000;
 /** How long processes may take to follow their container. */
 const LAST_STEP_MS = 5_000;
 const TOTAL_BYTES = 1024 * 1024 * 1024;
-
-export interface ProcessTableOptions {
-  /** Output kept of each stream. */
-  windowBytes?: number | undefined;
-  /** Output kept of all processes of the sandbox together. */
-  totalBytes?: number | undefined;
-  /** Processes that run at a time. */
-  maxRunning?: number | undefined;
-}
-
-export interface TableParts {
-  /** Where the logs and the journal lie. */
-  folder: string;
-  pump: Pump;
-  activity: Activity;
-}
 
 /** The processes of one container, with their output, also after its end and after a restart of this daemon. */
 export class ProcessTable {
@@ -80,13 +66,19 @@ export class ProcessTable {
     this.#container = container;
     for (const journaled of this.#journal.processes) {
       const process = this.#add(journaled.id);
+      if (journaled.isProbe) {
+        this.#forget(process);
+        continue;
+      }
       if (journaled.exit) {
         process.restoreExit(journaled.exit);
         continue;
       }
       const { id, handle } = journaled;
-      const spawned = id === MAIN_PROCESS_ID ? container?.main : await container?.adopt(id, handle);
-      if (!spawned)
+      const spawned = id === MAIN_PROCESS_ID ? container?.main : await adopt(container, id, handle);
+      // Whoever asked for it asks again.
+      if (spawned === "unstarted" && journaled.isPlain) this.#forget(process);
+      else if (!spawned || spawned === "unstarted")
         process.restoreExit({ returncode: KILLED_RETURNCODE, timedOut: false, reason: "host_lost", at: Date.now() });
       else {
         process.resume(spawned, journaled);
@@ -209,13 +201,7 @@ export class ProcessTable {
       this.#running--;
       this.#forget(process);
       // One that starts after all belongs to nobody.
-      spawning
-        .then(async (late) => {
-          await late.kill("SIGKILL").finally(() => late.exited);
-          late.release();
-          late.stdin.destroy();
-        })
-        .catch(() => {});
+      spawning.then(disown).catch(() => {});
       throw error;
     } finally {
       this.#spawning.delete(process.id);

@@ -47,8 +47,11 @@ export interface Container {
   stop(): Promise<void>;
   /** Starts a process. A program that is not there is no error: the process ends with 127 or 126. */
   spawn(spec: SpawnSpec): Promise<Spawned>;
-  /** A process of this id and handle that an earlier daemon started; undefined when nothing is left of it. */
-  adopt(processId: string, handle: string | undefined): Promise<Spawned | undefined>;
+  /**
+   * A process of this id and handle that an earlier daemon started; undefined when nothing is left of it. `unstarted` when the
+   * launcher, if it was to start it, has not done so and will not: that daemon ended too early.
+   */
+  adopt(processId: string, handle: string | undefined): Promise<Spawned | "unstarted" | undefined>;
   /** Called after every `adopt`: what an earlier daemon started and nobody asked for is ended. */
   dropUnclaimed(): void;
   /** How many processes the kernel has killed in here for want of memory; undefined where that cannot be known. */

@@ -42,3 +42,9 @@ export function settlesWithin(promise: Promise<unknown>, limitMs: number): Promi
 /** The error of something on this machine that took too long. */
 export const tooSlow = (what: string) => () =>
   new ApiError("backend_unavailable", { detail: `${what} took too long.`, retryAfter: 1 });
+
+/** The error of something on this machine that failed, and of which more is to be read here. */
+export function unavailable(detail: string, cause: unknown): ApiError {
+  console.error(`sandbar host: ${detail}`, cause);
+  return new ApiError("backend_unavailable", { detail, cause, retryAfter: 1 });
+}

@@ -34,6 +34,7 @@ export async function reconcile(
     if (expected.get(sandbox_id) !== generation) {
       work.push(async () => {
         if (!(await object(sandbox_id).claims(hostId, generation))) reap.push({ sandbox_id, generation });
+        else if (!running) await object(sandbox_id).reconcile();
       });
     } else if (!running) {
       work.push(() => object(sandbox_id).reconcile());

@@ -6,22 +6,35 @@ import { endedError, type Lifecycle } from "./lifecycle.ts";
 import type { SandboxRecord } from "./store.ts";
 import type { Timers } from "./timers.ts";
 
+/** How long a change waits for those before it: a name that was claimed for it is its own for longer. */
+const MAX_WAIT_MS = 30_000;
+
 /** Changes what a client may change of a sandbox: all that it asks for, or nothing. One change at a time. */
 export class Changes {
   readonly #lifecycle: Lifecycle;
   readonly #timers: Timers;
   readonly #deadline: HostDeadline;
+  readonly #now: () => number;
   #last: Promise<unknown> = Promise.resolve();
 
-  constructor(lifecycle: Lifecycle, timers: Timers, deadline: HostDeadline) {
+  constructor(lifecycle: Lifecycle, timers: Timers, deadline: HostDeadline, now: () => number) {
     this.#lifecycle = lifecycle;
     this.#timers = timers;
     this.#deadline = deadline;
+    this.#now = now;
   }
 
   /** Throws `sandbox_ended` (of an ended one only the tags change), `conflict` for a second name, `backend_unavailable`. */
   make(patch: SandboxPatch): Promise<void> {
-    const made = this.#last.then(() => this.#make(patch));
+    const giveUpAt = this.#now() + MAX_WAIT_MS;
+    const made = this.#last.then(() => {
+      if (this.#now() > giveUpAt)
+        throw new ApiError("backend_unavailable", {
+          detail: "Other changes wait for the sandbox's host.",
+          retryAfter: 5,
+        });
+      return this.#make(patch);
+    });
     this.#last = made.catch(() => undefined);
     return made;
   }
@@ -41,16 +54,17 @@ export class Changes {
   #commit(patch: SandboxPatch): void {
     const record = this.#lifecycle.record!;
     const create = changed(record.create, patch);
-    if (JSON.stringify(create) === JSON.stringify(record.create)) return;
     const { timeout, idle_timeout: idleTimeout } = create;
-    this.#lifecycle.edit(
-      { create },
-      {
-        fields: Object.keys(patch),
-        timeout: timeoutOf({ ...record, create }),
-        ...(idleTimeout !== undefined && { idle_timeout: idleTimeout }),
-      },
-    );
+    if (JSON.stringify(create) !== JSON.stringify(record.create)) {
+      this.#lifecycle.edit(
+        { create },
+        {
+          fields: Object.keys(patch),
+          timeout: timeoutOf({ ...record, create }),
+          ...(idleTimeout !== undefined && { idle_timeout: idleTimeout }),
+        },
+      );
+    }
     if (!isLive(record.state)) return;
     if (timeout !== undefined && record.startedAt !== undefined)
       this.#timers.set("lifetime", record.startedAt + timeout * 1000);

@@ -79,6 +79,7 @@ export class ContainerWatch {
   async check(): Promise<void> {
     try {
       await this.#parts.watch.check();
+      this.#note(undefined);
     } catch (error) {
       if (hasCode(error, "backend_unavailable")) await this.#missing();
       else console.error("A container could not be looked at; it is tried again.", error);
@@ -86,14 +87,24 @@ export class ContainerWatch {
     this.arm();
   }
 
+  /** Since when the host was not reached, over the sleep of the object. */
+  #note(unreachedSince: number | undefined): void {
+    const { lifecycle } = this.#parts;
+    if (lifecycle.record && lifecycle.record.unreachedSince !== unreachedSince)
+      lifecycle.update({ unreachedSince }, false);
+  }
+
   async #missing(): Promise<void> {
-    const { lifecycle, host, silence, hostLostAfterMs } = this.#parts;
+    const { lifecycle, host, silence, hostLostAfterMs, now } = this.#parts;
     const before = lifecycle.record;
     if (before?.placement?.kind !== "host") return;
+    this.#note(before.unreachedSince ?? now());
+    const unreachedMs = now() - (lifecycle.record?.unreachedSince ?? now());
     try {
       await host.relocate();
       const silentMs = await silence(before.placement.hostId);
-      if (silentMs !== undefined && silentMs < hostLostAfterMs) return;
+      // The catalog may have been away as long as the host seems to be: its own silence is not enough.
+      if (silentMs !== undefined && Math.min(silentMs, unreachedMs) < hostLostAfterMs) return;
       if (lifecycle.record?.generation !== before.generation) return;
       const why = silentMs === undefined ? "was removed" : `has not been heard of for ${Math.round(silentMs / 1000)} s`;
       lifecycle.apply({ kind: "host_lost", error: `The sandbox's host ${why}.` });

@@ -22,6 +22,7 @@ export class HostDeadline {
   readonly #timers: Timers;
   readonly #host: HostLink;
   readonly #now: () => number;
+  #last: Promise<void> = Promise.resolve();
 
   constructor(lifecycle: Lifecycle, timers: Timers, host: HostLink, now: () => number) {
     this.#lifecycle = lifecycle;
@@ -34,27 +35,35 @@ export class HostDeadline {
    * Tells the host of another lifetime, in seconds, and then has it written down by `commit`. Throws `backend_unavailable` and
    * changes nothing where the host does not answer.
    */
-  async move(timeout: number, commit: () => void): Promise<void> {
-    if (this.#isStarted) {
-      this.#timers.set("deadline", this.#now() + RETRY_MS);
-      await this.#tell(timeout);
+  move(timeout: number, commit: () => void): Promise<void> {
+    return this.#inTurn(async () => {
+      if (this.#isStarted) {
+        this.#timers.set("deadline", this.#now() + RETRY_MS);
+        await this.#tell(timeout);
+      }
+      commit();
       this.#timers.clear("deadline");
-    }
-    commit();
+    });
   }
 
   /** Tells the host of the deadline that is written down, until it has it. Never throws. */
-  async confirm(): Promise<void> {
-    this.#timers.set("deadline", this.#now() + RETRY_MS);
-    if (this.#isStarted) {
+  confirm(): Promise<void> {
+    return this.#inTurn(async () => {
+      this.#timers.set("deadline", this.#now() + RETRY_MS);
       try {
-        await this.#tell(timeoutOf(this.#lifecycle.record!));
+        if (this.#isStarted) await this.#tell(timeoutOf(this.#lifecycle.record!));
+        this.#timers.clear("deadline");
       } catch (error) {
         console.error(`The host of ${this.#lifecycle.record?.sandboxId} has not taken its deadline yet.`, error);
-        return;
       }
-    }
-    this.#timers.clear("deadline");
+    });
+  }
+
+  /** One after the other: what is told last is what is written down. */
+  #inTurn(work: () => Promise<void>): Promise<void> {
+    const turn = this.#last.then(work);
+    this.#last = turn.catch(() => undefined);
+    return turn;
   }
 
   get #isStarted(): boolean {

@@ -41,6 +41,7 @@ export class Lifecycle {
   readonly #isAttached: () => boolean;
   readonly #now: () => number;
   readonly #waiting = new Set<() => void>();
+  #touches = 0;
 
   constructor({ store, events, timers, effects, isAttached, now }: LifecycleParts) {
     this.#store = store;
@@ -128,9 +129,15 @@ export class Lifecycle {
     this.#effects.started();
   }
 
+  /** How often there was activity in this life of the object. */
+  get touches(): number {
+    return this.#touches;
+  }
+
   /** Counts as activity: the idle time begins anew. */
   touch(): void {
     const record = this.#required();
+    this.#touches += 1;
     if (record.create.idle_timeout === undefined || !hasStarted(record.state)) return;
     if (this.#isAttached()) return this.#timers.clear("idle");
     const idleMs = record.create.idle_timeout * 1000;

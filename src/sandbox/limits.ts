@@ -1,6 +1,9 @@
 const DAY_S = 86_400;
 const DEFAULT_RETENTION_S = 7 * DAY_S;
+const MIN_RETENTION_S = 60;
 const DEFAULT_HOST_LOST_AFTER_S = 300;
+/** Hosts report every few seconds. */
+const MIN_HOST_LOST_AFTER_S = 30;
 
 /** What a deployment may set, as text: whole seconds. */
 export interface LimitVariables {
@@ -19,14 +22,14 @@ export interface Limits {
 export function limitsOf(variables: LimitVariables): Limits {
   const { RETENTION_SECONDS: kept, HOST_LOST_SECONDS: lost } = variables;
   return {
-    keptMs: seconds("RETENTION_SECONDS", kept, DEFAULT_RETENTION_S) * 1000,
-    hostLostAfterMs: seconds("HOST_LOST_SECONDS", lost, DEFAULT_HOST_LOST_AFTER_S) * 1000,
+    keptMs: seconds("RETENTION_SECONDS", kept, DEFAULT_RETENTION_S, MIN_RETENTION_S) * 1000,
+    hostLostAfterMs: seconds("HOST_LOST_SECONDS", lost, DEFAULT_HOST_LOST_AFTER_S, MIN_HOST_LOST_AFTER_S) * 1000,
   };
 }
 
-function seconds(name: string, text: string | undefined, otherwise: number): number {
+function seconds(name: string, text: string | undefined, otherwise: number, min: number): number {
   if (text === undefined) return otherwise;
-  if (/^\d{1,9}$/.test(text)) return Number(text);
-  console.error(`${name} of this deployment must be whole seconds, not ${text}: ${otherwise} counts.`);
+  if (/^\d{1,9}$/.test(text) && Number(text) >= min) return Number(text);
+  console.error(`${name} of this deployment must be whole seconds, ${min} or more, not ${text}: ${otherwise} counts.`);
   return otherwise;
 }

@@ -3,7 +3,7 @@ import type { SandboxRecord } from "./store.ts";
 import type { Timers } from "./timers.ts";
 
 const FIRST_RETRY_MS = 1000;
-const LAST_RETRY_MS = 60_000;
+const LAST_RETRY_MS = 10_000;
 
 /**
  * Carries the record to the catalog. What is not there yet is known by the versions in the record, so a
@@ -27,6 +27,12 @@ export class Outbox {
     this.#timers = timers;
     this.#publish = publish;
     this.#now = now;
+  }
+
+  /** Whether the catalog does not have the present version. */
+  get isBehind(): boolean {
+    const { record } = this.#lifecycle;
+    return record !== undefined && record.indexedVersion < record.version;
   }
 
   /** Makes sure that the catalog will have the present version, whatever happens to this object. */
@@ -58,7 +64,7 @@ export class Outbox {
         this.#retryMs = Math.min(this.#retryMs * 2, LAST_RETRY_MS);
         return;
       }
-      this.#lifecycle.update({ indexedVersion: record.version }, false);
+      if (this.#lifecycle.record) this.#lifecycle.update({ indexedVersion: record.version }, false);
     }
   }
 }

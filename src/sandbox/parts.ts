@@ -25,7 +25,7 @@ import { SocketEvents } from "./socket-events.ts";
 import { Sockets } from "./sockets.ts";
 import { Starter } from "./starter.ts";
 import { SandboxStore } from "./store.ts";
-import { Timers } from "./timers.ts";
+import { Timers, type Timer } from "./timers.ts";
 import { Watch } from "./watch.ts";
 
 /** The parts of the object, wired together. */
@@ -33,6 +33,8 @@ export class Parts {
   readonly store: SandboxStore;
   readonly events: EventLog;
   readonly timers: Timers;
+  /** The timers whose work is under way. */
+  readonly firing = new Set<Timer>();
   readonly lifecycle: Lifecycle;
   readonly host: HostLink;
   readonly outbox: Outbox;
@@ -86,7 +88,7 @@ export class Parts {
     const open = () => this.host.open();
     this.outbox = new Outbox(this.lifecycle, this.timers, (record) => publishSandbox(db, record), now);
     this.deadline = new HostDeadline(this.lifecycle, this.timers, this.host, now);
-    this.changes = new Changes(this.lifecycle, this.timers, this.deadline);
+    this.changes = new Changes(this.lifecycle, this.timers, this.deadline, now);
     this.starter = new Starter(
       this.lifecycle,
       this.timers,
@@ -141,8 +143,15 @@ export class Parts {
       now,
     );
     this.#resumeIdleTime();
+    this.#armWhatIsMissing();
     // What ran in the container beside the object goes on without it: it is taken up again.
     if (this.containerWatch.isBeside) ctx.waitUntil(this.containerWatch.check());
+  }
+
+  /** Sandboxes from before there were these timers. */
+  #armWhatIsMissing(): void {
+    if (this.timers.dueAt("retention") === undefined) this.retention.arm();
+    if (this.timers.dueAt("container") === undefined) this.containerWatch.arm();
   }
 
   /** Sockets that went down with the object they were attached to have told nobody: their sandbox may idle again. */

@@ -4,6 +4,8 @@ import type { Outbox } from "./outbox.ts";
 import type { SandboxStore } from "./store.ts";
 import type { Timers } from "./timers.ts";
 
+const RETRY_MS = 60_000;
+
 export interface RetentionParts {
   storage: DurableObjectStorage;
   store: SandboxStore;
@@ -39,9 +41,18 @@ export class Retention {
     if (!record || record.finishedAt === undefined || isLive(record.state)) return timers.clear("retention");
     // It may be kept for longer since the timer was set.
     if (record.finishedAt + keptMs > now()) return this.arm();
+    // What is left on its host is removed first, or given up after a day.
+    if (!record.isCleanedUp) return timers.set("retention", now() + RETRY_MS);
     await outbox.flush();
-    await unpublish(record.sandboxId);
+    if (outbox.isBehind) throw new Error("The catalog does not have the newest version yet.");
+    // From here on there is no such sandbox: nothing of it reaches the catalog any more.
     store.drop();
+    try {
+      await unpublish(record.sandboxId);
+    } catch (error) {
+      store.restore(record);
+      throw error;
+    }
     timers.drop();
     await storage.deleteAll();
   }

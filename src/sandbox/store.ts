@@ -33,6 +33,8 @@ export interface SandboxRecord {
   end: End | undefined;
   /** Counts what its host was told of its deadline: of two that overtake each other the later one counts. */
   deadlineRevision: number;
+  /** When its host was asked in vain for the first time, where it was not reached since. */
+  unreachedSince?: number | undefined;
   /** True once nothing of an ended sandbox is left on its host. */
   isCleanedUp: boolean;
 }
@@ -102,6 +104,11 @@ export class SandboxStore {
   /** Forgets all of it; the storage itself is deleted by whoever calls. */
   drop(): void {
     this.#record = undefined;
+  }
+
+  /** Takes back a `drop`: what is stored still stands. */
+  restore(record: SandboxRecord): void {
+    this.#record ??= record;
   }
 
   /** Writes the whole record. */

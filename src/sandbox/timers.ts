@@ -22,6 +22,8 @@ export type Timer = (typeof TIMERS)[number];
 export class Timers {
   readonly #storage: DurableObjectStorage;
   readonly #due = new Map<Timer, number>();
+  /** Those whose work is under way, and when it is looked after again. Not written down: a crash repeats it. */
+  readonly #held = new Map<Timer, number>();
   /** What the alarm is known to be set to. */
   #armedAt: number | undefined;
 
@@ -63,8 +65,23 @@ export class Timers {
   /** The alarm has gone off. Answers the timers due now; they stay until set anew or cleared, so that a crash repeats them. */
   goneOff(now: number): Timer[] {
     this.#armedAt = undefined;
-    const due = [...this.#due].filter(([, dueAt]) => dueAt <= now);
+    const due = [...this.#due].filter(([name]) => this.#firesAt(name) <= now);
     return due.toSorted(([, a], [, b]) => a - b).map(([name]) => name);
+  }
+
+  /** The work of a timer is under way: it does not fire before `until`, whenever it is due. */
+  hold(name: Timer, until: number): void {
+    this.#held.set(name, until);
+  }
+
+  /** The work is done. */
+  release(name: Timer): void {
+    this.#held.delete(name);
+    this.#arm();
+  }
+
+  #firesAt(name: Timer): number {
+    return Math.max(this.#due.get(name) ?? Infinity, this.#held.get(name) ?? 0);
   }
 
   /** Called at the end of the alarm handler: the alarm that ran is gone, the timers left need one. */
@@ -75,7 +92,7 @@ export class Timers {
 
   /** Sets the alarm to the earliest timer, or takes it away. */
   #arm(): void {
-    const earliest = Math.min(...this.#due.values());
+    const earliest = Math.min(...[...this.#due.keys()].map((name) => this.#firesAt(name)));
     if (earliest === this.#armedAt) return;
     this.#armedAt = earliest;
     if (earliest === Infinity) void this.#storage.deleteAlarm();

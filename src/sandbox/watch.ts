@@ -1,5 +1,6 @@
 import type { Backend } from "../backends/backend.ts";
 import { hasCode } from "../contract/errors.ts";
+import { isLive } from "../contract/sandbox.ts";
 import { hasStarted } from "./machine.ts";
 import type { Lifecycle } from "./lifecycle.ts";
 import type { Timers } from "./timers.ts";
@@ -33,10 +34,16 @@ export class Watch {
     const status = await this.#open().inspect();
     if (this.#lifecycle.record?.generation !== before.generation) return;
     if (status.kind === "gone" || status.generation !== before.generation) {
+      // Its host may have ended it for that, and forgotten it since.
+      if (this.#isLifetimeOver) this.#lifecycle.apply({ kind: "lifetime_over" });
       this.#lifecycle.apply({ kind: "host_lost", error: "The container is gone from its host." });
     } else if (status.kind === "exited") {
       this.#lifecycle.apply({ kind: "container_exited", exit: status.exit });
     }
+  }
+
+  get #isLifetimeOver(): boolean {
+    return this.#now() >= (this.#timers.dueAt("lifetime") ?? Infinity);
   }
 
   /**
@@ -48,7 +55,7 @@ export class Watch {
     const idleMs = (record?.create.idle_timeout ?? 0) * 1000;
     if (!record || idleMs === 0 || !hasStarted(record.state)) return undefined;
     if (operationsInFlight > 0 || this.#isAttached()) return undefined;
-    const status = await within(LOOK_MS, this.#open().inspect());
+    const status = await within(LOOK_MS, async () => this.#open().inspect());
     const dueAt = this.#timers.dueAt("idle");
     if (status === undefined || dueAt === undefined) return dueAt;
     if (status.kind !== "running") {
@@ -59,24 +66,26 @@ export class Watch {
   }
 
   /** The idle timer: ends the sandbox when nothing has gone on for its idle time, else looks again later. */
-  async checkIdle(operationsInFlight: number): Promise<void> {
+  async checkIdle(operationsInFlight: () => number): Promise<void> {
     const record = this.#lifecycle.record;
     const idleMs = (record?.create.idle_timeout ?? 0) * 1000;
     if (!record || idleMs === 0 || !hasStarted(record.state) || this.#isAttached()) {
       return this.#timers.clear("idle");
     }
     const lookAgainAt = this.#now() + Math.min(idleMs, MAX_IDLE_CHECK_MS);
-    if (operationsInFlight > 0) return this.#timers.set("idle", lookAgainAt);
-    const dueBefore = this.#timers.dueAt("idle");
+    if (operationsInFlight() > 0) return this.#timers.set("idle", lookAgainAt);
+    const touchesBefore = this.#lifecycle.touches;
     try {
       const status = await this.#open().inspect();
       if (status.kind !== "running") return await this.check();
-      // Something was asked of the sandbox meanwhile: its own time counts.
-      if (this.#timers.dueAt("idle") !== dueBefore) return;
+      if (!isLive(this.#lifecycle.record!.state)) return;
+      // Something was asked of the sandbox meanwhile: the time begins anew.
+      if (operationsInFlight() > 0 || this.#lifecycle.touches !== touchesBefore)
+        return this.#timers.set("idle", this.#now() + idleMs);
       if (status.busy) return this.#timers.set("idle", lookAgainAt);
       const leftMs = idleMs - status.idle_ms;
       if (leftMs > 0) return this.#timers.set("idle", this.#now() + leftMs);
-      this.#lifecycle.apply({ kind: "idle_over" });
+      this.#lifecycle.apply({ kind: this.#isLifetimeOver ? "lifetime_over" : "idle_over" });
     } catch (error) {
       if (!hasCode(error, "backend_unavailable")) throw error;
       this.#timers.set("idle", this.#now() + UNREACHABLE_RETRY_MS);
@@ -84,14 +93,14 @@ export class Watch {
   }
 }
 
-/** What the promise gives; undefined when it fails or takes longer. */
-async function within<T>(limitMs: number, promise: Promise<T>): Promise<T | undefined> {
+/** The answer; undefined when that is an error or takes longer. */
+async function within<T>(limitMs: number, ask: () => Promise<T>): Promise<T | undefined> {
   let timer: ReturnType<typeof setTimeout> | undefined;
   const late = new Promise<undefined>((resolve) => {
     timer = setTimeout(() => resolve(undefined), limitMs);
   });
   try {
-    return await Promise.race([promise.catch(() => undefined), late]);
+    return await Promise.race([ask().catch(() => undefined), late]);
   } finally {
     clearTimeout(timer);
   }

@@ -66,6 +66,7 @@ export class FakeBackend implements Backend {
 
   async inspect(): Promise<ContainerStatus> {
     this.#answer();
+    await this.#wait(this.#host.slow.inspect.shift());
     this.#host.inspections += 1;
     const container = this.#host.containers.get(this.#sandboxId);
     if (!container) return { kind: "gone" };
@@ -82,6 +83,7 @@ export class FakeBackend implements Backend {
   }
 
   async setDeadline({ revision, remainingMs }: MovedDeadline): Promise<void> {
+    await this.#wait(this.#host.slow.setDeadline.shift());
     this.#running().moveDeadline(revision, Date.now() + remainingMs);
   }
 
@@ -183,6 +185,10 @@ export class FakeBackend implements Backend {
     return [...this.#running().processes.values()].some(
       ({ spec, returncode }) => returncode === null && spec.command[0] === "serve" && spec.command[1] === String(port),
     );
+  }
+
+  async #wait(ms = 0): Promise<void> {
+    if (ms > 0) await new Promise((wake) => setTimeout(wake, ms));
   }
 
   #answer(): void {

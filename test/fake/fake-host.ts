@@ -93,6 +93,8 @@ export class FakeHost {
   holdsStarts = false;
   /** Starts that are held now. */
   heldStarts = 0;
+  /** Milliseconds that it takes to answer so, the next time. */
+  readonly slow: { inspect: number[]; setDeadline: number[] } = { inspect: [], setDeadline: [] };
   /** Set to refuse every exec so. */
   refusal: ErrorCode | undefined;
   /** Set to make the sockets that it has opened break off. */

@@ -28,14 +28,26 @@ describe("a host that does not answer", () => {
     fakeHost.isDown = true;
     await look(sandboxId, 61_000, 60_000);
     expect((await getSandbox(sandboxId)).state).toBe("ready");
-    await look(sandboxId, 122_000, 299_000);
+    await look(sandboxId, 370_000, 299_000);
     expect((await getSandbox(sandboxId)).state).toBe("ready");
-    await look(sandboxId, 183_000, 301_000);
+    await look(sandboxId, 431_000, 301_000);
     expect(await getSandbox(sandboxId)).toMatchObject({
       state: "terminated",
       finish_reason: "host_lost",
       error: expect.stringContaining("301 s"),
     });
+  });
+
+  it("is not lost by an outage of all: it has to be asked in vain for as long, too", async () => {
+    const sandboxId = await startSandbox({ timeout: 86_400 });
+    for (const round of [0, 1]) {
+      fakeHost.isDown = true;
+      await look(sandboxId, 61_000 + round * 1_200_000, 3_600_000);
+      await look(sandboxId, 300_000 + round * 1_200_000, 3_600_000);
+      fakeHost.isDown = false;
+      await look(sandboxId, 600_000 + round * 1_200_000, 3_600_000);
+      expect((await getSandbox(sandboxId)).state).toBe("ready");
+    }
   });
 
   it("does not lose them while it is silent but there", async () => {

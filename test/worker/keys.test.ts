@@ -103,3 +103,26 @@ describe("Idempotency-Key", () => {
     expect(await problemOf(response)).toMatchObject({ status: 400, errors: [{ path: "Idempotency-Key" }] });
   });
 });
+
+describe("while the catalog does not answer", () => {
+  it("a key that was used a moment ago is taken, and no other", async () => {
+    const [used, unused] = [await newKey(["read"]), await newKey(["read"])];
+    const get = async (key: string) => (await call("GET", "/v1/sandboxes/sb-aaaaaaaaaaaaaaaaaaaaaa", { key })).status;
+    expect(await get(used.key)).toBe(404);
+    await env.DB.exec("ALTER TABLE api_keys RENAME TO api_keys_away");
+    try {
+      expect(await get(used.key)).toBe(404);
+      expect(await get(unused.key)).toBe(503);
+    } finally {
+      await env.DB.exec("ALTER TABLE api_keys_away RENAME TO api_keys");
+    }
+    await call("DELETE", `/v1/keys/${used.key_id}`);
+    expect(await get(used.key)).toBe(401);
+    await env.DB.exec("ALTER TABLE api_keys RENAME TO api_keys_away");
+    try {
+      expect(await get(used.key)).toBe(503);
+    } finally {
+      await env.DB.exec("ALTER TABLE api_keys_away RENAME TO api_keys");
+    }
+  });
+});

@@ -73,6 +73,28 @@ describe("a sandbox that has ended", () => {
     expect(await rowsOf(sandboxId)).toEqual([0, 0, 0]);
   });
 
+  it("comes back by no change that is made while it goes", async () => {
+    const sandboxId = await startSandbox();
+    await terminate(sandboxId);
+    await expect.poll(() => fakeHost.containers.has(sandboxId)).toBe(false);
+    const changes = (async () => {
+      const statuses = new Set<number>();
+      for (let count = 0; count < 60; count += 1) {
+        const json = { tags: { count: String(count) } };
+        statuses.add((await call("PATCH", `/v1/sandboxes/${sandboxId}`, { json })).status);
+      }
+      return [...statuses];
+    })();
+    await new Promise((wake) => setTimeout(wake, 20));
+    await later(sandboxId, WEEK_MS + 60_000);
+    for (const status of await changes) expect([200, 404]).toContain(status);
+    await expect
+      .poll(async () => [(await call("GET", `/v1/sandboxes/${sandboxId}`)).status, ...(await rowsOf(sandboxId))], {
+        timeout: 8000,
+      })
+      .toEqual([404, 0, 0, 0]);
+  });
+
   it("takes less than 64 KiB, whatever ran in it", async () => {
     const sandboxId = await startSandbox({ tags: { a: "1" }, env: { A: "x".repeat(1000) } });
     const argument = "x".repeat(500);

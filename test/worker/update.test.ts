@@ -92,7 +92,37 @@ describe("timeout", () => {
   });
 });
 
+describe("a host that is slow", () => {
+  it("has in the end what is written down, whatever it is told meanwhile", async () => {
+    const sandboxId = await startSandbox({ timeout: 60 });
+    // The object's own timer asks in the middle of it.
+    fakeHost.slow.setDeadline.push(6500);
+    expect((await changed(sandboxId, { timeout: 3600 })).timeout).toBe(3600);
+    await wait(1500);
+    expect(hostLifetimeS(sandboxId)).toBeGreaterThan(3600);
+    expect((await getSandbox(sandboxId)).timeout).toBe(3600);
+  });
+
+  it("holds up no other timer: the lifetime ends the sandbox, not the idle time that was asked about", async () => {
+    const sandboxId = await startSandbox({ timeout: 4, idle_timeout: 2 });
+    fakeHost.slow.inspect.push(...Array.from({ length: 20 }, () => 6000));
+    const sandbox = (await (await call("GET", `/v1/sandboxes/${sandboxId}/wait?timeout=10`)).json()) as Sandbox;
+    fakeHost.slow.inspect.length = 0;
+    expect(sandbox).toMatchObject({ finish_reason: "timeout", returncode: 124 });
+    expect(secondsBetween(sandbox.finished_at, sandbox.started_at)).toBeLessThan(4.8);
+  });
+});
+
 describe("idle_timeout", () => {
+  it("begins anew when it is given, also as it was", async () => {
+    const sandboxId = await startSandbox({ idle_timeout: 100 });
+    const before = (await getSandbox(sandboxId)).idle_expires_at;
+    await wait(1500);
+    expect(secondsBetween((await changed(sandboxId, { idle_timeout: 100 })).idle_expires_at, before)).toBeGreaterThan(
+      1,
+    );
+  });
+
   it("is set, changed and taken away", async () => {
     const sandboxId = await startSandbox();
     expect(await getSandbox(sandboxId)).not.toHaveProperty("idle_expires_at");
@@ -147,6 +177,20 @@ describe("name", () => {
       .bind(sandboxes[0]!)
       .all<{ name: string }>();
     expect(kept.map(({ name }) => name)).toEqual([(await getSandbox(sandboxes[0]!)).name]);
+  });
+});
+
+describe("a claim of a name", () => {
+  it("that a dead request left is renewed by its own sandbox, and then no other's", async () => {
+    const [one, other] = [await startSandbox({ app_id: "claims" }), await startSandbox({ app_id: "claims" })];
+    const old = Date.now() - 120_000;
+    await env.DB.prepare("INSERT INTO sandbox_names VALUES ('main', 'claims', 'left', ?, ?)").bind(one, old).run();
+    fakeHost.slow.setDeadline.push(1500);
+    const renewing = patch(one, { name: "left", timeout: 900 });
+    await wait(300);
+    expect(await refused(other, { name: "left" })).toMatchObject({ status: 409, code: "name_taken" });
+    expect((await renewing).status).toBe(200);
+    expect(await listed("name=left&state=live")).toEqual([one]);
   });
 });
 

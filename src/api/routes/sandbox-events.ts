@@ -11,6 +11,8 @@ import { requires } from "../route-table.ts";
 import { openSandbox } from "../sandbox-client.ts";
 import { SandboxParamsSchema } from "./sandboxes.ts";
 
+/** The platform lets one request ask so often, and a few times more: then the client resumes. */
+const MAX_ROUNDS = 900;
 /** So often comes a comment when nothing else does. */
 const SILENCE_MS = 15_000;
 
@@ -52,7 +54,8 @@ export function registerSandboxEvents(api: OpenAPIHono<ApiEnv>): void {
     const first = await sandbox.eventsAfter(scope, from, 0);
     async function* events() {
       let seq = from;
-      for (let batch: EventBatch = first; ; batch = await sandbox.eventsAfter(scope, seq, SILENCE_MS)) {
+      let batch: EventBatch = first;
+      for (let round = 0; round < MAX_ROUNDS; round += 1, batch = await sandbox.eventsAfter(scope, seq, SILENCE_MS)) {
         for (const { seq: id, event } of batch.events) {
           yield formatEvent(event.type, event, id);
           seq = id;

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { ContainerExit } from "../../contract/host-protocol.ts";
-import { KILLED_RETURNCODE } from "../../contract/process.ts";
+import { KILLED_RETURNCODE, signalOfReturncode } from "../../contract/process.ts";
 import { settlesWithin } from "../time-limit.ts";
 import { type Engine, EngineError } from "./engine.ts";
 import type { KernelView } from "./kernel-view.ts";
@@ -21,11 +21,14 @@ export class ContainerExitWatch {
   readonly #engine: Engine;
   readonly #id: string;
   readonly #view: KernelView | undefined;
+  readonly #isLaunched: boolean;
   #wasOutOfMemory = false;
   #hasEnded = false;
 
-  constructor(engine: Engine, containerId: string, view: KernelView | undefined) {
+  /** `isLaunched`: its first process is a launcher, which ends only by a signal. */
+  constructor(engine: Engine, containerId: string, view: KernelView | undefined, isLaunched: boolean) {
     this.#engine = engine;
+    this.#isLaunched = isLaunched;
     this.#id = containerId;
     this.#view = view;
     this.exited = this.#exit.promise;
@@ -67,7 +70,9 @@ export class ContainerExitWatch {
       try {
         const { StatusCode } = await this.#engine.wait(this.#id, WAIT_MS);
         this.#wasOutOfMemory = StatusCode === KILLED_RETURNCODE && (await this.#isFlaggedOutOfMemory());
-        return { returncode: StatusCode, oom: this.#wasOutOfMemory };
+        // An engine that was down when it ended has made its code up: 255.
+        const isTrue = !this.#isLaunched || signalOfReturncode(StatusCode) !== undefined;
+        return { returncode: isTrue ? StatusCode : KILLED_RETURNCODE, oom: this.#wasOutOfMemory };
       } catch (error) {
         if (isGone(error)) return { returncode: KILLED_RETURNCODE, oom: false };
       }

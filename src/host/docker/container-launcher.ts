@@ -3,6 +3,7 @@ import { ApiError } from "../../contract/errors.ts";
 import type { TerminalSize } from "../../contract/process.ts";
 import { MAIN_PROCESS_ID } from "../../contract/ids.ts";
 import { keepEntrypointCode, startEntrypoint } from "../launcher/entrypoint.ts";
+import { adoptLeft } from "../launcher/left-slots.ts";
 import { Launcher, type LauncherOptions, type LaunchSpec } from "../launcher/launcher.ts";
 import type { LaunchedProcess, SignalGroup } from "../launcher/process.ts";
 import { slotOf } from "../launcher/slot.ts";
@@ -99,10 +100,8 @@ export class ContainerLauncher {
     return this.#launch(spec, slotOf(spec.process_id), terminal);
   }
 
-  adopt(processId: string, handle: string | undefined): Spawned | undefined {
-    const slot = slotOf(processId);
-    if (!this.#leftSlots.delete(slot)) return undefined;
-    return this.#launcher.adoptSlot(slot, handle ? Number(handle) : undefined);
+  adopt(processId: string, handle: string | undefined): Promise<Spawned | "unstarted" | undefined> {
+    return adoptLeft(this.#launcher, this.#leftSlots, slotOf(processId), handle);
   }
 
   dropUnclaimed(): void {

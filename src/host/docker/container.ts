@@ -60,7 +60,7 @@ export class DockerContainer implements Container {
     this.deadlineAt = Number(labels[LABELS.deadline]);
     this.publishedPorts = publishedPorts(info);
     this.#address = Object.values(info.NetworkSettings.Networks)[0]?.IPAddress || undefined;
-    this.#exit = new ContainerExitWatch(engine, info.Id, view);
+    this.#exit = new ContainerExitWatch(engine, info.Id, view, parts.folders !== undefined);
     this.exited = this.#exit.exited;
     this.#execContext = {
       engine,
@@ -127,8 +127,8 @@ export class DockerContainer implements Container {
     }
   }
 
-  async adopt(processId: string, handle: string | undefined): Promise<Spawned | undefined> {
-    const launched = this.#parts.launcher?.adopt(processId, handle);
+  async adopt(processId: string, handle: string | undefined): Promise<Spawned | "unstarted" | undefined> {
+    const launched = await this.#parts.launcher?.adopt(processId, handle);
     if (launched || !handle || !EXEC_ID.test(handle)) return launched;
     return adoptExec(this.#execContext, processId, handle);
   }

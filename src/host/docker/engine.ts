@@ -1,5 +1,6 @@
 import type { IncomingMessage } from "node:http";
-import type { Duplex } from "node:stream";
+import type { Duplex, Readable } from "node:stream";
+import { text } from "node:stream/consumers";
 import Docker from "dockerode";
 import type {
   ContainerCreateOptions,
@@ -26,6 +27,8 @@ export type {
 
 /** Engines from API 1.42 on take the size of a terminal at once, others ignore it. */
 export type ExecOptions = ExecCreateOptions & { ConsoleSize?: [rows: number, cols: number] };
+
+const WAIT_STATUS = { 200: true, 400: "bad parameter", 404: "no such container", 500: "server error" };
 
 const CALL_TIMEOUT_MS = 30_000;
 /** Start, remove and commit touch the disk: on a busy machine they take their time. */
@@ -91,9 +94,22 @@ export class Engine {
   inspect = (id: string): Promise<ContainerInspectInfo> =>
     this.#call(CALL_TIMEOUT_MS, (abortSignal) => this.#docker.getContainer(id).inspect({ abortSignal }));
 
-  /** Waits until the container has ended, at most `timeoutMs`. */
+  /** Waits until the container has ended, at most `timeoutMs`. Rejects at once when the engine goes down meanwhile. */
   wait = (id: string, timeoutMs: number): Promise<{ StatusCode: number }> =>
-    this.#call(timeoutMs, (abortSignal) => this.#docker.getContainer(id).wait({ abortSignal }));
+    this.#call(timeoutMs, async (abortSignal) => {
+      // The head of the answer comes at once and its body with the end. Of a body that is cut off dockerode itself would never say.
+      const options = {
+        path: `/containers/${id}/wait`,
+        method: "POST",
+        abortSignal,
+        isStream: true,
+        statusCodes: WAIT_STATUS,
+      };
+      const body = await new Promise<Readable>((done, fail) =>
+        this.#docker.modem.dial(options, (error, stream) => (error ? fail(error as Error) : done(stream as Readable))),
+      );
+      return JSON.parse(await text(body)) as { StatusCode: number };
+    });
 
   /** Kills and removes a container with its anonymous volumes. */
   remove = (id: string): Promise<void> =>

@@ -7,6 +7,7 @@ import { MAIN_PROCESS_ID } from "../../contract/ids.ts";
 import { KILLED_RETURNCODE } from "../../contract/process.ts";
 import { StartSpecSchema, type ContainerExit, type StartSpec } from "../../contract/host-protocol.ts";
 import { keepEntrypointCode, readEntrypointCode, startEntrypoint } from "../launcher/entrypoint.ts";
+import { adoptLeft } from "../launcher/left-slots.ts";
 import { Launcher, type LaunchSpec } from "../launcher/launcher.ts";
 import type { LaunchedProcess, SignalGroup } from "../launcher/process.ts";
 import { slotOf } from "../launcher/slot.ts";
@@ -36,7 +37,11 @@ export interface Parts {
 }
 
 /** What of a container outlives this daemon. */
-export const KeptStateSchema = StartSpecSchema.extend({ deadline_at: z.int() });
+export const KeptStateSchema = StartSpecSchema.extend({
+  deadline_at: z.int(),
+  // Those of earlier daemons have none.
+  lifetime_ms: z.int().default(0),
+});
 export type KeptState = z.infer<typeof KeptStateSchema>;
 
 /** A container without an engine. */
@@ -107,9 +112,9 @@ export class EmbeddedContainer implements Container {
     return this.#launch(spec, slotOf(spec.process_id));
   }
 
-  async adopt(processId: string, handle: string | undefined): Promise<Spawned | undefined> {
-    if (!this.#leftSlots.delete(slotOf(processId))) return undefined;
-    return this.#launcher?.adoptSlot(slotOf(processId), handle === undefined ? undefined : Number(handle));
+  async adopt(processId: string, handle: string | undefined): Promise<Spawned | "unstarted" | undefined> {
+    if (!this.#launcher) return undefined;
+    return adoptLeft(this.#launcher, this.#leftSlots, slotOf(processId), handle);
   }
 
   dropUnclaimed(): void {

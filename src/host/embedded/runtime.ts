@@ -1,5 +1,5 @@
 import { spawn } from "node:child_process";
-import { closeSync, openSync, readdirSync, readFileSync } from "node:fs";
+import { closeSync, existsSync, openSync, readdirSync, readFileSync } from "node:fs";
 import { chmod, mkdir, readFile, readdir, realpath, rm, writeFile } from "node:fs/promises";
 import type { Capabilities, StartSpec } from "../../contract/host-protocol.ts";
 import { Launcher } from "../launcher/launcher.ts";
@@ -128,6 +128,11 @@ class EmbeddedRuntime implements Runtime {
       const { deadline_at: deadlineAt, ...spec } = KeptStateSchema.parse(JSON.parse(state));
       const controlDir = `${this.#runtimeDir}/${id}`;
       const container = new EmbeddedContainer({ dir, controlDir, spec, cgroup, images: this.#images, deadlineAt });
+      if (!existsSync(`${dir}/started`)) {
+        // Its start was cut off, and will be asked for again.
+        await container.stop();
+        continue;
+      }
       await container.recover(signalIn(dir));
       containers.push(container);
     }

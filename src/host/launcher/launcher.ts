@@ -15,6 +15,8 @@ import { specScript, type ProcessSpec } from "./spec-script.ts";
 export const LAUNCHER_SCRIPT = `${import.meta.dirname}/launcher.sh`;
 /** How long the launcher may take to take a slot: what runs inside can read commands away. */
 const TAKE_TIMEOUT_MS = 10_000;
+/** How soon the status of a slot that was never taken is at its end. */
+const UNTAKEN_MS = 1_000;
 /** All that the launcher says on `alive` is one line; what says more is not the launcher. */
 const MAX_ALIVE_BYTES = 4096;
 
@@ -100,7 +102,10 @@ export class Launcher {
   async leftSlots(): Promise<string[]> {
     const { controlDir } = this.#options;
     const names = (await readdir(controlDir)).map((name) => name.split(".") as [string, string | undefined]);
-    const started = new Set(names.filter(([, part]) => part === "spec").map(([slot]) => slot));
+    const withPart = (wanted: string) => names.filter(([, part]) => part === wanted).map(([slot]) => slot);
+    // `spec` comes last and `ack` goes first: without it the slot was done with, and its removal cut off.
+    const acknowledged = new Set(withPart("ack"));
+    const started = new Set(withPart("spec").filter((slot) => acknowledged.has(slot)));
     const halfMade = names.filter(([slot, part]) => part !== undefined && part !== "sh" && !started.has(slot));
     await Promise.all(halfMade.map((name) => rm(`${controlDir}/${name.join(".")}`, { force: true })));
     return [...started];
@@ -114,9 +119,22 @@ export class Launcher {
     return process;
   }
 
+  /** The process of a left slot whose pid is not known; undefined when the launcher has never taken it, and now never will. */
+  async adoptTaken(slot: string): Promise<LaunchedProcess | undefined> {
+    const process = this.adoptSlot(slot);
+    // One that was taken has said so, or has nothing more to say: then its status stays open.
+    const isTaken = await withTimeLimit(process.taken, UNTAKEN_MS, () => new Error("late")).catch(() => true);
+    return isTaken ? process : undefined;
+  }
+
   /** Ends what is left in a slot that nobody wants any more. */
   dropSlot(slot: string): void {
-    const process = this.adoptSlot(slot);
+    let process: LaunchedProcess;
+    try {
+      process = this.adoptSlot(slot);
+    } catch (error) {
+      return console.error(`sandbar host: the slot ${slot} is left where it is:`, error);
+    }
     for (const output of [process.stdout, process.stderr])
       output
         .stream()

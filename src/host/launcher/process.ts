@@ -111,7 +111,8 @@ export class LaunchedProcess implements Spawned {
   adopted(pid: number | undefined): void {
     this.#pid = pid;
     this.#launch.resolve({ kind: "running" });
-    this.#begun();
+    if (pid === undefined) this.#closeKeepAlives();
+    else this.#begun();
     this.#ack.write("again\n");
   }
 
@@ -150,6 +151,10 @@ export class LaunchedProcess implements Spawned {
   /** Both sides of every pipe are there. */
   #begun(): void {
     this.#taken.resolve(true);
+    this.#closeKeepAlives();
+  }
+
+  #closeKeepAlives(): void {
     this.#statusFifo.closeKeepAlive();
     for (const output of this.#outputs) output.closeKeepAlive();
     this.#input?.closeKeepAlive();

@@ -1,0 +1,26 @@
+import type { Env } from "../../../src/api/env.ts";
+import worker, { Sandbox as RealSandbox } from "../../../src/index.ts";
+import { D1_MODE_PATH, type D1Mode, type D1ModeAnswer } from "../d1-mode.ts";
+import { FaultyD1 } from "./faulty-d1.ts";
+
+/** One for the Worker and its objects: they share an isolate. */
+const catalog = new FaultyD1();
+
+/** The real object on the catalog that can fail. */
+export class Sandbox extends RealSandbox<Env> {
+  constructor(ctx: DurableObjectState, env: Env) {
+    super(ctx, { ...env, DB: catalog.wrap(env.DB) });
+  }
+}
+
+/** The real Worker on the catalog that can fail, and the switch for that. */
+export default {
+  async fetch(request, env, ctx) {
+    if (new URL(request.url).pathname !== D1_MODE_PATH)
+      return worker.fetch(request, { ...env, DB: catalog.wrap(env.DB) }, ctx);
+    const { hits } = catalog;
+    catalog.hits = 0;
+    catalog.mode = await request.json<D1Mode>();
+    return Response.json({ hits } satisfies D1ModeAnswer);
+  },
+} satisfies ExportedHandler<Env>;
