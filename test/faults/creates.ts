@@ -51,8 +51,7 @@ export async function create(context: CreateContext, request: CreateRequest): Pr
     const [known] = outcomes.flatMap((outcome) => knownBy(context, request, outcome));
     if (known) return known;
     isAnyUnknown ||= outcomes.some(({ kind }) => kind === "unknown");
-    const isToldToRetry = outcomes.some((outcome) => outcome.kind === "refused" && outcome.code === "conflict");
-    if (!isAnyUnknown && !isToldToRetry) request.isRefused = true;
+    if (!isAnyUnknown) request.isRefused = true;
     if (request.key === undefined || request.isRefused || sent === MAX_SENT) return undefined;
     await new Promise((wake) => setTimeout(wake, RETRY_MS));
   }
@@ -65,9 +64,7 @@ export async function sendCreate({ client, findings }: CreateContext, request: C
   request.answers.push(outcome.kind === "refused" ? outcome.code : outcome.kind === "unknown" ? outcome.why : "ok");
   if (outcome.kind === "refused") {
     const isName = outcome.code === "name_taken" && request.body.name !== undefined;
-    const isRunning = outcome.code === "conflict" && request.key !== undefined;
-    if (!isName && !isRunning)
-      findings.add("a create is refused for a reason", `${request.operation}: ${outcome.code}`);
+    if (!isName) findings.add("a create is refused for a reason", `${request.operation}: ${outcome.code}`);
   }
   return outcome;
 }

@@ -19,7 +19,6 @@ export interface InvariantsOptions {
   site: Site;
   client: Client;
   ledger: Ledger;
-  hasUpdates: boolean;
 }
 
 /** What must hold of the whole site once faults have been over for a while. */
@@ -118,7 +117,7 @@ export class Invariants {
 
   /** Everything about one sandbox. */
   async #judge(row: SandboxDocument, wrong: Findings): Promise<SandboxDocument | undefined> {
-    const { client, ledger, hasUpdates } = this.#options;
+    const { client, ledger } = this.#options;
     const id = row.sandbox_id;
     const known = ledger.sandboxes.get(id);
     const answer = await client.send("GET", `/sandboxes/${id}`);
@@ -146,11 +145,9 @@ export class Invariants {
       if (Date.now() > dueAt(known, sandbox) + 1000) wrong.add("an end comes in time", `${id} should have ended`);
       for (const what of await wrongInside(client, known)) wrong.add("nothing acknowledged is lost", what);
     }
-    if (hasUpdates) {
-      const events = await client.send("GET", `/sandboxes/${id}/events?follow=false`);
-      const found = events.kind === "ok" ? wrongEvents(events.text, sandbox) : [JSON.stringify(events)];
-      for (const what of found) wrong.add("events tell one story", `${id}: ${what}`);
-    }
+    const events = await client.send("GET", `/sandboxes/${id}/events?follow=false`);
+    const found = events.kind === "ok" ? wrongEvents(events.text, sandbox) : [JSON.stringify(events)];
+    for (const what of found) wrong.add("events tell one story", `${id}: ${what}`);
     return sandbox;
   }
 
@@ -169,8 +166,7 @@ export class Invariants {
 
   /** A create with a key, sent again when all is over, answers as it did: with its one sandbox, or anew where there is none. */
   async repeatCreates(context: CreateContext): Promise<void> {
-    const { ledger, hasUpdates } = this.#options;
-    if (!hasUpdates) return;
+    const { ledger } = this.#options;
     const keyed = [...ledger.requests.values()].filter((request) => request.key !== undefined && !request.isRepeated);
     await eachOf(keyed, async (request) => {
       request.isRepeated = true;

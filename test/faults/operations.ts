@@ -23,8 +23,6 @@ export interface OperationContext {
   findings: Findings;
   random: Random;
   names: readonly string[];
-  /** Whether the API has the calls of sandboxes that came last: PATCH, wait and events. */
-  hasUpdates: boolean;
 }
 
 type Operation = (context: OperationContext, sandbox: KnownSandbox) => Promise<void>;
@@ -111,8 +109,7 @@ async function get({ client, findings }: OperationContext, sandbox: KnownSandbox
     findings.add("an acknowledged sandbox is there", `${sandbox.sandboxId}: ${outcome.code}`);
 }
 
-async function wait({ client, findings, random, hasUpdates }: OperationContext, sandbox: KnownSandbox): Promise<void> {
-  if (!hasUpdates) return;
+async function wait({ client, findings, random }: OperationContext, sandbox: KnownSandbox): Promise<void> {
   const waitS = random.int(0, 3);
   const path = `/sandboxes/${sandbox.sandboxId}/wait?until=${random.pick(["ready", "ended"])}&timeout=${waitS}`;
   const outcome = await client.send("GET", path, { waitS });
@@ -122,8 +119,7 @@ async function wait({ client, findings, random, hasUpdates }: OperationContext, 
 }
 
 async function patch(context: OperationContext, sandbox: KnownSandbox): Promise<void> {
-  const { client, findings, random, names, hasUpdates } = context;
-  if (!hasUpdates) return;
+  const { client, findings, random, names } = context;
   const [field, value, settable] = random.pick([
     ["tags", { ...sandbox.request.body.tags, patched: String(random.int(0, 99)) }, sandbox.tags],
     ["timeout", random.chance(0.2) ? random.int(2, 10) : LONG_S + random.int(1, 99), sandbox.timeout],

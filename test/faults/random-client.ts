@@ -14,7 +14,6 @@ export interface RandomClientOptions {
   findings: Findings;
   random: Random;
   names: readonly string[];
-  hasUpdates: boolean;
 }
 
 /** A client that does anything to sandboxes of its own, one thing after the other. */

@@ -23,7 +23,6 @@ interface RunParts {
   tally: Tally;
   findings: Findings;
   ledger: Ledger;
-  hasUpdates: boolean;
 }
 
 /** One site, hurt again and again. */
@@ -37,17 +36,17 @@ export class FaultRun {
   readonly #invariants: Invariants;
   readonly #clients: RandomClient[];
   #told = 0;
-  readonly #context: CreateContext & { hasUpdates: boolean };
+  readonly #context: CreateContext;
 
   private constructor(parts: RunParts) {
-    const { site, random, tally, findings, ledger, hasUpdates } = parts;
+    const { site, random, tally, findings, ledger } = parts;
     this.findings = findings;
     this.#ledger = ledger;
     this.#site = site;
     this.#random = random;
     this.#client = new Client(() => site.url, findings);
     this.#injector = new Injector(site, ledger, tally, random.fork());
-    this.#context = { client: this.#client, ledger, findings, random, names: NAMES, hasUpdates };
+    this.#context = { client: this.#client, ledger, findings, random, names: NAMES };
     this.#invariants = new Invariants({ ...this.#context, site }, findings);
     this.#clients = Array.from(
       { length: CLIENTS },
@@ -63,11 +62,7 @@ export class FaultRun {
       const isEnginesFault = what === "the host" && ledger.isEngineOut && !output.includes("sandbar host ho-");
       if (!isEnginesFault) findings.add("nothing ends by itself", `${what}: ${output.slice(-600)}`);
     });
-    const client = new Client(() => site.url, new Findings());
-    const probe = await client.send("GET", "/sandboxes/sb-0000000000000000000000/events?follow=false");
-    const hasUpdates = probe.kind === "refused" && probe.code === "sandbox_not_found";
-    if (!hasUpdates) console.log("faults: this API has no PATCH, wait and events of sandboxes yet; they are not tried");
-    return new FaultRun({ site, random, tally, findings, ledger, hasUpdates });
+    return new FaultRun({ site, random, tally, findings, ledger });
   }
 
   /** Clients and faults, then peace, and all must be true again. */
