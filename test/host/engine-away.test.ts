@@ -1,3 +1,4 @@
+import { execFileSync } from "node:child_process";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { connect, createServer, type Server, type Socket } from "node:net";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
@@ -29,12 +30,21 @@ describe("an engine that is away", () => {
 class EngineDoor {
   readonly path = `${mkdtempSync("/tmp/sandbar-door-")}/docker.sock`;
   readonly #sockets = new Set<Socket>();
+  /** Set to go away for a while once the engine has had such a request, and before it has answered. */
+  awayAfter: string | undefined;
   #server: Server | undefined;
 
   async open(): Promise<void> {
     rmSync(this.path, { force: true });
     this.#server = createServer((client) => {
       const engine = connect("/var/run/docker.sock");
+      client.on("data", (chunk: Buffer) => {
+        if (this.awayAfter === undefined || !chunk.toString("latin1").includes(this.awayAfter)) return;
+        this.awayAfter = undefined;
+        engine.unpipe(client);
+        setTimeout(() => this.close(), 700);
+        setTimeout(() => void this.open(), 2500);
+      });
       for (const [one, other] of [
         [client, engine],
         [engine, client],
@@ -85,6 +95,18 @@ describe.skipIf(noEngine !== undefined)("a host whose engine is away when it sta
   it("is told at once where there never was one", async () => {
     await expect(chooseRuntime("docker", options)).rejects.toThrow("no Docker engine answers");
     expect(existsSync(`${options.dataDir}/used-engine`)).toBe(false);
+  });
+
+  it.each(["/containers/create", "/start"])("in the middle of a start leaves nothing (%s)", async (request) => {
+    await door.open();
+    const runtime = await openDockerRuntime({ ...options, socketPath: door.path });
+    door.awayAfter = request;
+    await expect(runtime.start(spec())).rejects.toThrow(/socket hang up|ECONNR/);
+    expect(await runtime.recover()).toEqual([]);
+    const args = ["ps", "-aq", "--filter", `label=dev.sandbar.host=${options.hostId}`];
+    // By its own socket: this process is behind the other one.
+    const env = { ...process.env, DOCKER_HOST: "unix:///var/run/docker.sock" };
+    expect(execFileSync("docker", args, { env, encoding: "utf8" })).toBe("");
   });
 
   it("finds its containers once the engine is back, and takes none for gone", async () => {

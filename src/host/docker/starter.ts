@@ -9,6 +9,7 @@ import { createOptions, firstProcess, type Plan } from "./create-options.ts";
 import { type Engine, EngineError, type ImageInspectInfo } from "./engine.ts";
 import { type Folders, markStarted } from "./folders.ts";
 import { requireImage } from "./images.ts";
+import { neverArrived, patiently } from "./patience.ts";
 import { requireProgram } from "./program.ts";
 import type { Reach } from "./reach.ts";
 import { removeContainer } from "./removal.ts";
@@ -22,6 +23,8 @@ const TELLING_MEMORY_MIB = 64;
 const TELLING_CPU = 0.1;
 const WORD_MS = 30_000;
 const MAX_ATTEMPTS = 5;
+/** How long what is left of a start that failed is tried to be removed. */
+const DISCARD_MS = 30_000;
 
 export interface StarterParts {
   engine: Engine;
@@ -68,8 +71,12 @@ export class Starter {
     const folders = this.parts.folders.of(folderName(spec));
     const launcher = await ContainerLauncher.create(folders, { user: image.Config.User, isRemapped });
     let container: DockerContainer | undefined;
+    let isMade = true;
     try {
-      await this.#create(plan);
+      await this.#create(plan).catch((error: unknown) => {
+        isMade = !neverArrived(error);
+        throw error;
+      });
       await engine.start(plan.name);
       container = new DockerContainer({ engine, info: await engine.inspect(plan.name), folders, launcher });
       if (await this.#isReady(spec, launcher, container)) {
@@ -83,7 +90,8 @@ export class Starter {
       await this.#discard(plan.name, launcher, container);
       return undefined;
     } catch (error) {
-      await this.#discard(plan.name, launcher, container);
+      if (isMade) await this.#discard(plan.name, launcher, container);
+      else await launcher.remove();
       throw error;
     }
   }
@@ -93,8 +101,12 @@ export class Starter {
     const { engine } = this.parts;
     const { name, spec } = plan;
     if (spec.pty) throw unsupported("pty", "this host cannot give an entrypoint a terminal");
+    let isMade = true;
     try {
-      await this.#create(plan);
+      await this.#create(plan).catch((error: unknown) => {
+        isMade = !neverArrived(error);
+        throw error;
+      });
       await this.#requireProgram(plan, image);
       // Before the start, so that no byte is missed.
       const connection = spec.entrypoint && (await engine.attach(name));
@@ -103,7 +115,7 @@ export class Starter {
       const attached = connection && new AttachedMain(engine, info.Id, connection);
       return new DockerContainer({ engine, info, attached });
     } catch (error) {
-      await this.#discard(name);
+      if (isMade) await this.#discard(name);
       throw error;
     }
   }
@@ -148,8 +160,10 @@ export class Starter {
     }
   }
 
+  /** An engine that went down in the middle may have made it all the same: it is waited for, for a while. */
   async #discard(name: string, launcher?: ContainerLauncher, container?: DockerContainer): Promise<void> {
-    await (container?.stop() ?? removeContainer(this.parts.engine, name)).catch(() => undefined);
+    const remove = () => container?.stop() ?? removeContainer(this.parts.engine, name);
+    await patiently(remove, DISCARD_MS).catch(() => undefined);
     await launcher?.remove();
   }
 
