@@ -32,7 +32,7 @@ export interface LifecycleEffects {
   ended(): void;
 }
 
-/** Owns the record of the sandbox: every change of state goes through `apply`. */
+/** Owns the record of the sandbox: every change of state goes through `apply`, or `schedule` for its way to a host. */
 export class Lifecycle {
   readonly #store: SandboxStore;
   readonly #events: EventLog;

@@ -79,9 +79,8 @@ export class Watch {
       const status = await this.#open().inspect();
       if (status.kind !== "running") return await this.check();
       if (!isLive(this.#lifecycle.record!.state)) return;
-      // Something was asked of the sandbox meanwhile: the time begins anew.
-      if (operationsInFlight() > 0 || this.#lifecycle.touches !== touchesBefore)
-        return this.#timers.set("idle", this.#now() + idleMs);
+      // Something was asked of the sandbox meanwhile, and has set the timer anew.
+      if (this.#lifecycle.touches !== touchesBefore) return;
       if (status.busy) return this.#timers.set("idle", lookAgainAt);
       const leftMs = idleMs - status.idle_ms;
       if (leftMs > 0) return this.#timers.set("idle", this.#now() + leftMs);

@@ -114,6 +114,16 @@ describe("a host that is slow", () => {
 });
 
 describe("idle_timeout", () => {
+  it("that is changed while the old one is being looked at counts", async () => {
+    const sandboxId = await startSandbox({ idle_timeout: 2 });
+    fakeHost.slow.inspect.push(1500);
+    await wait(2500);
+    expect((await changed(sandboxId, { idle_timeout: 1 })).state).toBe("ready");
+    const changedAt = Date.now();
+    await expect.poll(() => getSandbox(sandboxId), { timeout: 4000 }).toMatchObject({ finish_reason: "idle_timeout" });
+    expect(Date.now() - changedAt).toBeLessThan(1900);
+  });
+
   it("begins anew when it is given, also as it was", async () => {
     const sandboxId = await startSandbox({ idle_timeout: 100 });
     const before = (await getSandbox(sandboxId)).idle_expires_at;

@@ -71,12 +71,13 @@ export class Starter {
     const folders = this.parts.folders.of(folderName(spec));
     const launcher = await ContainerLauncher.create(folders, { user: image.Config.User, isRemapped });
     let container: DockerContainer | undefined;
-    let isMade = true;
     try {
-      await this.#create(plan).catch((error: unknown) => {
-        isMade = !neverArrived(error);
-        throw error;
-      });
+      await this.#create(plan);
+    } catch (error) {
+      await launcher.remove();
+      throw error;
+    }
+    try {
       await engine.start(plan.name);
       container = new DockerContainer({ engine, info: await engine.inspect(plan.name), folders, launcher });
       if (await this.#isReady(spec, launcher, container)) {
@@ -90,8 +91,7 @@ export class Starter {
       await this.#discard(plan.name, launcher, container);
       return undefined;
     } catch (error) {
-      if (isMade) await this.#discard(plan.name, launcher, container);
-      else await launcher.remove();
+      await this.#discard(plan.name, launcher, container);
       throw error;
     }
   }
@@ -101,12 +101,8 @@ export class Starter {
     const { engine } = this.parts;
     const { name, spec } = plan;
     if (spec.pty) throw unsupported("pty", "this host cannot give an entrypoint a terminal");
-    let isMade = true;
+    await this.#create(plan);
     try {
-      await this.#create(plan).catch((error: unknown) => {
-        isMade = !neverArrived(error);
-        throw error;
-      });
       await this.#requireProgram(plan, image);
       // Before the start, so that no byte is missed.
       const connection = spec.entrypoint && (await engine.attach(name));
@@ -115,7 +111,7 @@ export class Starter {
       const attached = connection && new AttachedMain(engine, info.Id, connection);
       return new DockerContainer({ engine, info, attached });
     } catch (error) {
-      if (isMade) await this.#discard(name);
+      await this.#discard(name);
       throw error;
     }
   }
@@ -127,7 +123,7 @@ export class Starter {
     return withTimeLimit(word, limitMs, () => new Error("late")).catch(() => false);
   }
 
-  /** Creates the container, over what an earlier attempt left. */
+  /** Creates the container, over what an earlier attempt left. Leaves nothing behind when it throws. */
   async #create(plan: Plan): Promise<void> {
     const { engine } = this.parts;
     for (let attempt = 1; ; attempt++) {
@@ -138,7 +134,10 @@ export class Starter {
         // Podman says 500 of a name that is taken.
         const isTaken =
           error instanceof EngineError && (error.status === 409 || /name .* already in use/.test(error.message));
-        if (!isTaken || attempt > 3) throw error;
+        if (!isTaken || attempt > 3) {
+          if (!neverArrived(error)) await this.#discard(plan.name);
+          throw error;
+        }
         await removeContainer(engine, plan.name);
       }
     }
