@@ -5,6 +5,7 @@ import { LogReader } from "../../process/log-reader.ts";
 import type { OutputLog } from "../../process/output-log.ts";
 import { KeptSegments } from "./kept-segments.ts";
 import type { LogBudget } from "./log-budget.ts";
+import type { LogOptions } from "./log-options.ts";
 import type { Pump, PumpedStream } from "./pump.ts";
 import { SegmentSource } from "./segment-source.ts";
 import { readHead, SegmentWriter } from "./segments.ts";
@@ -17,16 +18,6 @@ export const DEFAULT_WINDOW_BYTES = 16 * 1024 * 1024;
 const IN_FLIGHT_BYTES = 32 * 1024 * 1024;
 /** How often it is looked at whether a process that is held may go on. */
 const HELD_POLL_MS = 250;
-
-export interface LogOptions {
-  /** Path of the segments, without their numbers. */
-  base: string;
-  budget: LogBudget;
-  /** How much is kept at least, and how far a process may run ahead of its readers. */
-  windowBytes?: number | undefined;
-  /** The numbers of the segments that an earlier run of the daemon left. */
-  found?: string[];
-}
 
 /**
  * The output of a process, one stream of it: the last bytes of it, on disk, addressed by their offset from the very first.
