@@ -1,7 +1,7 @@
 import type { Context } from "hono";
 import { IdempotencyCatalog } from "../catalog/idempotency.ts";
 import { ApiError, asApiError, ERRORS } from "../contract/errors.ts";
-import { sha256Hex } from "./digest.ts";
+import { sha256Hex } from "../auth/digest.ts";
 import type { ApiEnv } from "./env.ts";
 import { openSealed, seal } from "./sealed.ts";
 

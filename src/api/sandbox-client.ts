@@ -4,7 +4,7 @@ import type { Sandbox } from "../contract/sandbox.ts";
 import { unwrapReplies, type Replies } from "../sandbox/reply.ts";
 import type { SandboxRpc } from "../sandbox/rpc.ts";
 import type { Env } from "./env.ts";
-import { repeated } from "./repeated.ts";
+import { repeated } from "../rpc/repeated.ts";
 
 const SandboxIdSchema = idSchema("sandbox");
 

@@ -1,5 +1,5 @@
 import { CompactEncrypt, compactDecrypt } from "jose";
-import { sha256 } from "./digest.ts";
+import { sha256 } from "../auth/digest.ts";
 
 /** Text under a key made from the deployment's signing secret: AES-256-GCM, as a compact JWE. */
 export async function seal(signingSecret: string, text: string): Promise<string> {

@@ -2,7 +2,7 @@ import { createRoute, z, type OpenAPIHono } from "@hono/zod-openapi";
 import { endMarkerBytes, newEndMarker } from "../../contract/end-marker.ts";
 import { FileQuerySchema, ModeSchema } from "../../contract/file.ts";
 import type { FileAnswer } from "../../sandbox/rpc.ts";
-import { parseRange } from "../byte-range.ts";
+import { parseRange } from "../../contract/byte-range.ts";
 import { SANDBOX_CONTENT } from "../bytes-response.ts";
 import type { ApiEnv } from "../env.ts";
 import { problem } from "../responses.ts";

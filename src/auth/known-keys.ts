@@ -1,4 +1,4 @@
-import type { Principal } from "./env.ts";
+import type { Principal } from "./principal.ts";
 
 /** How long a key is taken without the catalog: as long as a revoked one may be, where the catalog fails right after. */
 const KNOWN_MS = 60_000;

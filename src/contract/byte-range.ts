@@ -1,4 +1,5 @@
-import type { ByteRange } from "../backends/backend.ts";
+/** A range of bytes as HTTP has it: from `first` to `last`, or the last `suffix` bytes. */
+export type ByteRange = { first: number; last?: number } | { suffix: number };
 
 /**
  * The one range of a `Range` header. Anything else (several ranges, another unit, nonsense) is no range,
