@@ -1,6 +1,7 @@
 import { handle } from "./api/app.ts";
 import type { Env } from "./api/env.ts";
 
+export { Registry } from "./registry/registry.ts";
 export { Sandbox } from "./sandbox/sandbox.ts";
 
 export default { fetch: handle } satisfies ExportedHandler<Env>;

@@ -1,5 +1,7 @@
 import { OpenAPIHono } from "@hono/zod-openapi";
 import { invalidRequest } from "../contract/invalid-request.ts";
+import { handleRegistry } from "../registry/handle.ts";
+import { isRegistryPath } from "../registry/path.ts";
 import type { ApiEnv, Env } from "./env.ts";
 import { authenticate } from "./authenticate.ts";
 import { docsPage } from "./docs-page.ts";
@@ -10,6 +12,7 @@ import { requestId } from "./request-id.ts";
 import { matchRoute } from "./route-table.ts";
 import { registerExec } from "./routes/exec.ts";
 import { registerFiles } from "./routes/files.ts";
+import { registerFork } from "./routes/fork.ts";
 import { registerHostAttachment } from "./routes/host-attachment.ts";
 import { registerHostReport } from "./routes/host-report.ts";
 import { registerHosts } from "./routes/hosts.ts";
@@ -56,6 +59,7 @@ export function createApp(): OpenAPIHono<ApiEnv> {
   registerSockets(v1);
   registerFiles(v1);
   registerSnapshot(v1);
+  registerFork(v1);
   registerTunnels(v1);
   registerImages(v1);
   registerKeys(v1);
@@ -75,9 +79,10 @@ export function createApp(): OpenAPIHono<ApiEnv> {
 
 const app = createApp();
 
-/** Every request to the Worker: one to a sandbox's own host name, or one to the API. */
+/** Every request to the Worker: one to a sandbox's own host name, one to the registry of images, or one to the API. */
 export async function handle(request: Request, env: Env, ctx: ExecutionContext): Promise<Response> {
-  const target = tunnelTarget(new URL(request.url).hostname, tunnelDomain(env));
-  if (!target) return app.fetch(request, env, ctx);
+  const { hostname, pathname } = new URL(request.url);
+  const target = tunnelTarget(hostname, tunnelDomain(env));
+  if (!target) return isRegistryPath(pathname) ? handleRegistry(request, env, ctx) : app.fetch(request, env, ctx);
   return proxyTunnel(request, env, target).catch((error: unknown) => problemResponse(error, crypto.randomUUID()));
 }

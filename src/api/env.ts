@@ -1,16 +1,18 @@
 import type { ScopeName } from "../contract/key.ts";
+import type { AuthEnv, Principal } from "../auth/principal.ts";
+import type { RegistryBinding } from "../registry/client.ts";
+import type { GraceVariables } from "../registry/grace.ts";
 import type { Replies } from "../sandbox/reply.ts";
 import type { SandboxRpc } from "../sandbox/rpc.ts";
 
 /** What the Worker is bound to. */
-export interface Env {
+export interface Env extends AuthEnv, RegistryBinding, GraceVariables {
   /** The catalog. */
   DB: D1Database;
   /** One object per sandbox, by its id. */
   SANDBOXES: DurableObjectNamespace<Replies<SandboxRpc> & Rpc.DurableObjectBranded>;
+  /** The bytes of the registry's blobs. */
   SNAPSHOTS: R2Bucket;
-  /** The first API key: admin of the environment `main`. Without it only keys of the catalog are taken. */
-  ADMIN_KEY?: string;
   /** Signs what the control plane and the hosts say to each other. */
   SIGNING_SECRET: string;
   /** The image of a create that names none; left out, the hosts' own default is used. */
@@ -22,14 +24,6 @@ export interface Env {
   DEFAULT_BACKEND?: string;
   /** Sandboxes answer at `<port>-<sandbox id>.<this>`; `localhost` if left out. */
   TUNNEL_DOMAIN?: string;
-}
-
-/** Who calls. */
-export interface Principal {
-  environment: string;
-  scopes: ScopeName[];
-  /** True for the deployment's own admin key, which may act for every environment. */
-  isBootstrap: boolean;
 }
 
 /** What the middleware knows of a request. */

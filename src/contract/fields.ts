@@ -59,7 +59,9 @@ export const TagsSchema = z
   .refine((tags) => Object.keys(tags).length <= MAX_TAGS, `must not hold more than ${MAX_TAGS} tags`);
 
 export const NameSchema = z.string().regex(/^[A-Za-z0-9._-]{1,64}$/, "must be 1 to 64 of A-Z a-z 0-9 . _ -");
-export const EnvironmentSchema = z.string().regex(/^[a-z0-9][a-z0-9-]{0,62}$/, "must be 1 to 63 of a-z 0-9 -");
+export const EnvironmentSchema = z
+  .string()
+  .regex(/^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/, "must be 1 to 63 of a-z 0-9 - and not begin or end with -");
 
 /** A whole number in a query or a header: digits, nothing else. */
 export function wholeNumber(min: number, max = Number.MAX_SAFE_INTEGER) {

@@ -4,7 +4,8 @@ import { ADMIN_KEY, call, connectHost, operations, ORIGIN, problemOf, send } fro
 
 const all = (await operations()).filter(({ scope }) => scope !== undefined);
 const jsonOperations = all.filter(({ takesJson }) => takesJson);
-const SNAPSHOT = "snapshotSandbox";
+/** What needs no body. */
+const BODILESS = ["snapshotSandbox", "forkSandbox"];
 
 let sandboxId: string;
 
@@ -62,7 +63,7 @@ describe.each(jsonOperations)("the body of $operationId", ({ method, path, opera
   });
 
   it("is refused when it is missing and needed", async () => {
-    if (operationId === SNAPSHOT) return;
+    if (BODILESS.includes(operationId)) return;
     await expectRefused(await call(method, fill(path)), 400);
     await expectRefused(await call(method, fill(path), { headers: { "content-type": "application/json" } }), 400);
   });
@@ -116,6 +117,7 @@ const FIELDS = {
     "workdir",
     "readiness_probe",
     "backend",
+    "snapshot_on_end",
     "pty",
   ],
   execSandbox: ["command", "workdir", "stdin", "env", "timeout", "user", "pty", "open_stdin", "stdout", "stderr"],
@@ -123,7 +125,8 @@ const FIELDS = {
   createKey: ["name", "environment", "scopes"],
   createHost: ["name"],
   signalProcess: ["signal"],
-  snapshotSandbox: ["name"],
+  snapshotSandbox: ["name", "ttl"],
+  forkSandbox: ["count", "ttl"],
 } as const;
 const ENOUGH: Record<string, object> = {
   execSandbox: { command: ["true"] },
@@ -230,7 +233,7 @@ describe("a path", () => {
     "/v1/%73andboxe",
     "/openapi.yaml",
     "/openapixjson",
-    "/v2/",
+    "/v3/",
     "/docs/x",
     "/.env",
   ])("that is none is 404: %s", async (path) => {

@@ -5,11 +5,14 @@ import type { Env } from "../../src/api/env.ts";
 import { hostIdOf } from "../../src/backends/backend.ts";
 import type { OpenBackend } from "../../src/backends/index.ts";
 import worker, { Sandbox as RealSandbox } from "../../src/index.ts";
+import { pushImage } from "../fake/fake-push.ts";
 import { serveAttachment } from "../fake/fake-attachment.ts";
 import { FakeHost } from "../fake/fake-host.ts";
 
 /** The host that every sandbox of this worker runs on. */
 export const fakeHost = new FakeHost();
+fakeHost.push = (target, layers) =>
+  pushImage((path, init) => exports.default.fetch(new Request(`http://api.test${path}`, init)), target, layers);
 
 /** The real object on the fake backend. */
 export class Sandbox extends RealSandbox {
@@ -37,4 +40,5 @@ export class HostSide extends WorkerEntrypoint<Env> {
   }
 }
 
+export { Registry } from "../../src/index.ts";
 export default worker;

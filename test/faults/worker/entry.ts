@@ -1,13 +1,19 @@
 import type { Env } from "../../../src/api/env.ts";
-import worker, { Sandbox as RealSandbox } from "../../../src/index.ts";
+import worker, { Registry as RealRegistry, Sandbox as RealSandbox } from "../../../src/index.ts";
 import { D1_MODE_PATH, type D1Mode, type D1ModeAnswer } from "../d1-mode.ts";
 import { FaultyD1 } from "./faulty-d1.ts";
 
 /** One for the Worker and its objects: they share an isolate. */
 const catalog = new FaultyD1();
 
-/** The real object on the catalog that can fail. */
+/** The real objects on the catalog that can fail. */
 export class Sandbox extends RealSandbox<Env> {
+  constructor(ctx: DurableObjectState, env: Env) {
+    super(ctx, { ...env, DB: catalog.wrap(env.DB) });
+  }
+}
+
+export class Registry extends RealRegistry<Env> {
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, { ...env, DB: catalog.wrap(env.DB) });
   }
