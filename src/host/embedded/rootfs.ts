@@ -129,7 +129,8 @@ export function fstabs(
       ...(tree === "root" ? [] : [`/${tree}`]),
     ];
     const lower = [...layers.map((layer) => `${layer}/${tree}`), ...bases].join(":");
-    const kind = isRoot ? "index=off,metacopy=off,redirect_dir=on" : "userxattr";
+    // A renamed directory of a lower layer is EXDEV, as it is on Docker: no layer can hold a redirect.
+    const kind = isRoot ? "index=off,metacopy=off,redirect_dir=follow" : "userxattr";
     const options = `lowerdir=${lower},upperdir=${dir}/upper/${tree},workdir=${dir}/work/${tree},${kind},nodev`;
     return `overlay ${tree === "root" ? box : `${box}/${tree}`} overlay ${options}`;
   };

@@ -31,7 +31,7 @@ const EVENTS_AT_ONCE = 64;
 const EVENT_DATA_AT = EVENT_BYTES - 8;
 
 /** Looked up at its first use: not every machine that runs the rest of this daemon has all of them. */
-function call(prototype: string): (...args: unknown[]) => number | bigint {
+export function call(prototype: string): (...args: unknown[]) => number | bigint {
   let found: ReturnType<typeof library.func> | undefined;
   return (...args) => (found ??= library.func(prototype))(...args) as number | bigint;
 }
@@ -47,12 +47,13 @@ const calls = {
   ioctl: call("int ioctl(int fd, ulong request, _Inout_ void *argument)"),
 };
 
-function result(value: number | bigint): Result {
+export function result(value: number | bigint): Result {
   const number = Number(value);
   return { value: number, errno: number < 0 ? koffi.errno() : 0 };
 }
 
-function check(what: string, { value, errno }: Result): number {
+/** The value; throws where the call failed. */
+export function check(what: string, { value, errno }: Result): number {
   if (errno !== 0) throw Object.assign(new Error(`${what} failed with error ${errno}`), { errno });
   return value;
 }
