@@ -4,11 +4,13 @@ import {
   DEFAULT_IMAGE as DEFAULT_CONTAINER_IMAGE,
 } from "../backends/cloudflare/capabilities.ts";
 import { HostCatalog, type AliveHost } from "../catalog/hosts.ts";
-import { ImageCatalog, type ImageRow } from "../catalog/images.ts";
 import { ApiError, asApiError } from "../contract/errors.ts";
 import { newId } from "../contract/ids.ts";
 import { BACKENDS, type BackendName, type Sandbox, type SandboxCreate } from "../contract/sandbox.ts";
+import { canHave } from "../placement/find-places.ts";
+import type { ImagePlace } from "../sandbox/rpc.ts";
 import type { Env } from "./env.ts";
+import { findImage } from "./find-image.ts";
 import { claimName, releaseName } from "./name-claim.ts";
 import { describeIfThere, openSandbox } from "./sandbox-client.ts";
 
@@ -20,6 +22,12 @@ export interface CreatePlan {
 }
 
 export const newCreatePlan = (): CreatePlan => ({ sandboxId: newId("sandbox") });
+
+/** An image may be named as it was pushed, with this API's own host name before it. */
+export function withOwnReference(create: SandboxCreate, host: string): SandboxCreate {
+  const own = `${host}/`;
+  return create.image?.startsWith(own) ? { ...create, image: create.image.slice(own.length) } : create;
+}
 
 /**
  * Checks that the sandbox can run, fills in what was left out, and makes its object. Unless it is the first that goes by its
@@ -34,17 +42,11 @@ export async function createSandbox(
 ): Promise<Sandbox> {
   const before = isFirst ? undefined : await describeIfThere(env, environment, sandboxId);
   if (before) return before;
-  const snapshot = await findSnapshot(env, environment, create.image);
-  const backend = create.backend ?? snapshot?.backend ?? defaultBackend(env);
-  if (snapshot && snapshot.backend !== backend) throw madeElsewhere(snapshot, backend);
-  const input = {
-    sandboxId,
-    environment,
-    create: { ...create, image: await imageOf(env, create, backend, snapshot) },
-    backend,
-    imageHostId: snapshot?.hostId ?? undefined,
-    imageSnapshotId: snapshot?.snapshotId ?? undefined,
-  };
+  const found = await findImage(env, environment, create.image);
+  const backend = create.backend ?? found?.backend ?? defaultBackend(env);
+  if (found && found.backend !== backend) throw madeElsewhere(found.backend, backend);
+  const image = await imageOf(env, create, backend, found?.place);
+  const input = { sandboxId, environment, create: { ...create, image }, backend, place: found?.place };
   const name = create.name === undefined ? undefined : { environment, appId: create.app_id, name: create.name };
   if (name) await claimName(env, name, sandboxId);
   try {
@@ -64,17 +66,10 @@ function defaultBackend({ DEFAULT_BACKEND: wanted = "docker" }: Env): BackendNam
   });
 }
 
-/** The snapshot `im-…`; undefined for any other image. */
-async function findSnapshot(env: Env, environment: string, image: string | undefined): Promise<ImageRow | undefined> {
-  if (!image?.startsWith("im-")) return undefined;
-  const found = await new ImageCatalog(env.DB).find(environment, image, Date.now());
-  if (!found) throw new ApiError("image_not_found", { detail: `There is no image ${image}.` });
-  return found;
-}
-
-function madeElsewhere(snapshot: ImageRow, backend: BackendName): ApiError {
-  const detail = `The snapshot was made on the backend ${snapshot.backend}; it does not start on ${backend}.`;
-  return new ApiError("image_elsewhere", { detail });
+function madeElsewhere(made: BackendName, wanted: BackendName): ApiError {
+  return new ApiError("image_elsewhere", {
+    detail: `The image is for the backend ${made}; it does not start on ${wanted}.`,
+  });
 }
 
 /** The image that the sandbox starts from. Throws what the backend cannot honour. */
@@ -82,7 +77,7 @@ async function imageOf(
   env: Env,
   create: SandboxCreate,
   backend: BackendName,
-  snapshot: ImageRow | undefined,
+  place: ImagePlace | undefined,
 ): Promise<string> {
   if (backend === "cloudflare") {
     const errors = unsupportedFields(create, CLOUDFLARE_CAPABILITIES, "Cloudflare Containers");
@@ -90,18 +85,22 @@ async function imageOf(
     return create.image ?? DEFAULT_CONTAINER_IMAGE;
   }
   const image = create.image ?? env.DEFAULT_IMAGE;
-  const wanted = image === undefined ? create : { ...create, image };
+  const { image: _, ...rest } = create;
+  // What the registry has is no matter of what a host can pull.
+  const wanted = image === undefined || place?.source ? rest : { ...rest, image };
   const alive = await new HostCatalog(env.DB).alive(Date.now());
-  const able = ableHosts(wanted, holdersOf(snapshot?.hostId ?? undefined, alive));
+  const able = ableHosts(wanted, holdersOf(place, alive));
   return image ?? defaultImage(able);
 }
 
-/** Where the image is: anywhere, or for a snapshot on the one host that made it. */
-function holdersOf(imageHostId: string | undefined, alive: AliveHost[]): AliveHost[] {
-  if (imageHostId === undefined) return alive;
-  const holders = alive.filter(({ hostId }) => hostId === imageHostId);
-  if (holders.length > 0) return holders;
-  const detail = `The snapshot is on the host ${imageHostId}, which is not connected; it starts nowhere else.`;
+/** Where the image can be: anywhere, on hosts of its runtime, or on the one host that made it. */
+function holdersOf(place: ImagePlace | undefined, alive: AliveHost[]): AliveHost[] {
+  const holders = alive.filter((host) => canHave(place, host));
+  // A host may come for what any of its kind can have.
+  if (!place || holders.length > 0 || (place.source && alive.length === 0)) return holders;
+  const detail = place.source
+    ? `The image is for hosts of the runtime ${place.runtime}, and none of them is connected.`
+    : `The snapshot is on the host ${place.hostId}, which is not connected; it starts nowhere else.`;
   throw new ApiError("image_elsewhere", { detail });
 }
 

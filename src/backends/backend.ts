@@ -1,6 +1,14 @@
 import type { SandboxCreate } from "../contract/sandbox.ts";
-import type { Capabilities, ContainerStatus, ExecSpec, ProcessStatus, StartSpec } from "../contract/host-protocol.ts";
+import type {
+  Capabilities,
+  ContainerStatus,
+  ExecSpec,
+  ImageTarget,
+  ProcessStatus,
+  StartSpec,
+} from "../contract/host-protocol.ts";
 import type { AttachSpec } from "../contract/attach.ts";
+import type { ByteRange } from "../contract/byte-range.ts";
 import type { ByteSource } from "../contract/byte-source.ts";
 import type { OutputStream, SignalName, StdinState, TerminalSize } from "../contract/process.ts";
 
@@ -16,10 +24,23 @@ export type HostPlacement = Extract<Placement, { kind: "host" }>;
 export const hostIdOf = (placement: Placement | undefined): string | undefined =>
   placement?.kind === "host" ? placement.hostId : undefined;
 
-/** A snapshot that was made. `snapshotId`: what the platform calls it, where it has names of its own. */
+/** A snapshot to be made. One id is one snapshot: what was made of it before is not made anew. */
+export interface SnapshotOrder {
+  imageId: string;
+  /** Ends the container once its filesystem is kept. */
+  stop: boolean;
+  /** Where it is to be stored, of hosts; without it the image stays where it is made. */
+  target?: ImageTarget;
+}
+
+/**
+ * A snapshot that was made. `size` in bytes, where it is; `snapshotId`: what the platform calls it, where it has names of its own;
+ * `uploadedBytes`: what its registry did not have.
+ */
 export interface SnapshotResult {
   size: number;
   snapshotId?: string;
+  uploadedBytes?: number;
 }
 
 /** What `start` did: made the container, or found it made by the same generation. */
@@ -56,9 +77,6 @@ export interface MovedDeadline {
   revision: number;
   remainingMs: number;
 }
-
-/** A range of bytes as HTTP has it: from `first` to `last`, or the last `suffix` bytes. */
-export type ByteRange = { first: number; last?: number } | { suffix: number };
 
 /**
  * One container, run somewhere. A backend is bound to one sandbox and one generation of it; calls for a
@@ -101,8 +119,11 @@ export interface Backend {
   readFile(path: string, range?: ByteRange): Promise<FileContent>;
   /** Writes the whole file or, when `body` breaks off, leaves it as it was. */
   writeFile(path: string, body: ReadableStream<Uint8Array>, options: WriteOptions): Promise<void>;
-  /** Keeps the filesystem as an image of this id, usable as `image` where the backend runs. */
-  snapshot(imageId: string): Promise<SnapshotResult>;
+  /**
+   * Keeps the filesystem as an image of this id, usable as `image` where the backend runs, or wherever its target is reached. Of a
+   * container that has ended only what was kept of it before. Throws `snapshot_failed` with a reason.
+   */
+  snapshot(order: SnapshotOrder): Promise<SnapshotResult>;
   /** Lets go of all that is kept of an ended sandbox, what its processes wrote included. A host does that by itself. */
   forget(): Promise<void>;
   /** True once the port accepts a TCP connection. */

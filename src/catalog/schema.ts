@@ -1,5 +1,6 @@
 import { index, integer, primaryKey, sqliteTable, text } from "drizzle-orm/sqlite-core";
 import type { HostInfo } from "../contract/host-protocol.ts";
+import type { ImageStatus } from "../contract/image.ts";
 import type { ScopeName } from "../contract/key.ts";
 import type { BackendName, Sandbox, SandboxState } from "../contract/sandbox.ts";
 
@@ -77,16 +78,29 @@ export const images = sqliteTable(
     environment: text("environment").notNull(),
     sandboxId: text("sandbox_id").notNull(),
     name: text("name"),
+    status: text("status").$type<ImageStatus>().notNull(),
+    /** Why it failed. */
+    error: text("error"),
+    /** The image that the sandbox was started from. */
+    parent: text("parent"),
     backend: text("backend").$type<BackendName>().notNull(),
-    /** The host that holds the snapshot; null on Cloudflare. */
+    /** What it starts on, of hosts; null on Cloudflare, and until it is made. */
+    runtime: text("runtime").$type<HostInfo["runtime"]>(),
+    /** The host that made it; null on Cloudflare, and until it is made. */
     hostId: text("host_id"),
     /** The platform's name of a snapshot of Cloudflare's. */
     snapshotId: text("snapshot_id"),
-    size: integer("size").notNull(),
+    /** Of its manifest in the registry; null where it is only where it was made. */
+    digest: text("digest"),
+    size: integer("size"),
     createdAt: integer("created_at").notNull(),
-    expiresAt: integer("expires_at").notNull(),
+    /** Null for never. */
+    expiresAt: integer("expires_at"),
   },
-  (table) => [index("images_by_time").on(table.environment, table.createdAt, table.imageId)],
+  (table) => [
+    index("images_by_time").on(table.environment, table.createdAt, table.imageId),
+    index("images_by_end").on(table.environment, table.expiresAt),
+  ],
 );
 
 export const hosts = sqliteTable("hosts", {

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { CommandSchema, EnvSchema, PathSchema, PortSchema } from "./fields.ts";
 import { idSchema, ProcessIdSchema } from "./ids.ts";
+import { DigestSchema } from "./registry.ts";
 import { ExecRequestSchema, PROCESS_FINISH_REASONS, TerminalSizeSchema } from "./process.ts";
 
 /**
@@ -25,7 +26,7 @@ import { ExecRequestSchema, PROCESS_FINISH_REASONS, TerminalSizeSchema } from ".
  * | `POST   …/processes/{pid}/attachments`                 | AttachSpec → 204, once the host has dialled back: see `attach.ts` |
  * | `GET    /v1/sandboxes/{id}/files?path=`                | → bytes; `x-sandbar-size`; `Range` |
  * | `PUT    /v1/sandboxes/{id}/files?path=&mode=&size=`    | bytes → 204; `end_marker=` instead of `size=`: see `end-marker.ts`                        |
- * | `POST   /v1/sandboxes/{id}/snapshots/{imageId}`        | → SnapshotResult                   |
+ * | `POST   /v1/sandboxes/{id}/snapshots/{imageId}?wait_ms=` | SnapshotSpec → SnapshotStatus    |
  * | `GET    /v1/sandboxes/{id}/ports/{port}`               | → {open}                           |
  * | `ANY    /v1/sandboxes/{id}/ports/{port}/proxy`         | any request; target in `x-sandbar-target` |
  * | `DELETE /v1/images/{imageId}`                          | → 204                              |
@@ -65,6 +66,10 @@ export const HostInfoSchema = z.object({
 });
 export type HostInfo = z.infer<typeof HostInfoSchema>;
 
+/** Where the control plane's registry has an image, and the grant to pull it. */
+export const ImageSourceSchema = z.strictObject({ repository: z.string(), digest: DigestSchema, token: z.string() });
+export type ImageSource = z.infer<typeof ImageSourceSchema>;
+
 /** Everything a container is made from. */
 export const StartSpecSchema = z.strictObject({
   sandbox_id: idSchema("sandbox"),
@@ -72,6 +77,8 @@ export const StartSpecSchema = z.strictObject({
   /** Counts the starts of this sandbox; a result of an older one is dropped. */
   generation: z.int().min(1),
   image: z.string(),
+  /** Of an image in the control plane's registry; left out for one that is on this host, or anywhere else. */
+  image_source: ImageSourceSchema.optional(),
   entrypoint: CommandSchema.optional(),
   env: EnvSchema,
   workdir: PathSchema.optional(),
@@ -83,6 +90,8 @@ export const StartSpecSchema = z.strictObject({
   pty: TerminalSizeSchema.optional(),
   /** The host ends the container by itself so many milliseconds after its start, with or without the control plane. */
   lifetime_ms: z.int().min(0),
+  /** The id under which the filesystem is kept when the host ends the container at its lifetime. */
+  end_image: idSchema("image").optional(),
 });
 export type StartSpec = z.infer<typeof StartSpecSchema>;
 
@@ -156,18 +165,46 @@ export const ProcessStatusSchema = z.object({
 });
 export type ProcessStatus = z.infer<typeof ProcessStatusSchema>;
 
-export const SnapshotResultSchema = z.object({ size: z.int() });
+/** Where the control plane's registry takes an image, and the grant to push it. */
+export const ImageTargetSchema = z.strictObject({ repository: z.string(), tag: z.string(), token: z.string() });
+export type ImageTarget = z.infer<typeof ImageTargetSchema>;
+
+/**
+ * A snapshot to be made. One id is one snapshot: asked for again, what was made is not made anew, and what failed is taken up
+ * where it was.
+ */
+export const SnapshotSpecSchema = z.strictObject({
+  generation: z.int().min(1),
+  /** Ends the container once its filesystem is kept. */
+  stop: z.boolean(),
+  /** Left out: the image stays on this host. */
+  target: ImageTargetSchema.optional(),
+});
+export type SnapshotSpec = z.infer<typeof SnapshotSpecSchema>;
+
+/** `size`: bytes on this machine. `uploaded_bytes`: what was sent to the registry for it. */
+export const SnapshotStatusSchema = z.discriminatedUnion("kind", [
+  z.object({ kind: z.literal("running") }),
+  z.object({ kind: z.literal("done"), size: z.int(), uploaded_bytes: z.int() }),
+]);
+export type SnapshotStatus = z.infer<typeof SnapshotStatusSchema>;
+
+/** A host with more tells of some of them each time. */
+export const MAX_REPORTED_IMAGES = 500;
 
 /** What a host sends every few seconds, and at once when a container ends. */
 export const HostReportSchema = z.strictObject({
   url: z.url(),
   info: HostInfoSchema,
   containers: z.array(z.object({ sandbox_id: idSchema("sandbox"), generation: z.int(), running: z.boolean() })),
+  /** The snapshots that are on this machine; now and then. */
+  images: z.array(idSchema("image")).max(MAX_REPORTED_IMAGES).optional(),
 });
 export type HostReport = z.infer<typeof HostReportSchema>;
 
-/** What the control plane answers: the containers that no sandbox claims, to be removed. */
+/** What the control plane answers: the containers that no sandbox claims, and the images that are no more, to be removed. */
 export const HostOrdersSchema = z.object({
+  drop_images: z.array(idSchema("image")).optional(),
   reap: z.array(z.object({ sandbox_id: idSchema("sandbox"), generation: z.int() })),
 });
 export type HostOrders = z.infer<typeof HostOrdersSchema>;

@@ -85,6 +85,9 @@ export const SandboxCreateSchema = z
       .optional()
       .meta({ description: "Where to run: on Cloudflare a location hint such as `weur`." }),
     block_network: z.boolean().optional().meta({ description: "Cuts the sandbox off from every network." }),
+    snapshot_on_end: z.boolean().optional().meta({
+      description: "Keeps the filesystem when the sandbox ends by `timeout` or `idle_timeout`: see `image_id`.",
+    }),
     pty: TerminalSizeSchema.optional().meta({ description: "Runs the entrypoint on a terminal of this size." }),
   })
   .refine((create) => !create.pty || create.entrypoint, {
@@ -134,6 +137,7 @@ export const SandboxSchema = z
     cpu: z.number().optional(),
     memory: z.int().optional(),
     block_network: z.boolean().optional(),
+    snapshot_on_end: z.boolean().optional(),
     timeout: z.int(),
     idle_timeout: z.int().optional(),
     tags: z.record(z.string(), z.string()),
@@ -146,6 +150,9 @@ export const SandboxSchema = z
     returncode: z.int().optional(),
     finish_reason: z.enum(FINISH_REASONS).optional(),
     error: z.string().optional(),
+    image_id: idSchema("image")
+      .optional()
+      .meta({ description: "The image that `snapshot_on_end` has made, or is making, of the ended sandbox." }),
   })
   .meta({ id: "Sandbox" });
 export type Sandbox = z.infer<typeof SandboxSchema>;
@@ -157,8 +164,6 @@ export type SandboxPage = z.infer<typeof SandboxPageSchema>;
 export function isLive(state: SandboxState): boolean {
   return state !== "finished" && state !== "terminated";
 }
-
-export const SnapshotRequestSchema = z.strictObject({ name: NameSchema.optional() });
 
 /** How one port of a sandbox is reached. */
 export const TunnelSchema = z.object({ host: z.string(), port: PortSchema, url: z.url() }).meta({ id: "Tunnel" });

@@ -1,35 +1,44 @@
 import { unsupportedFields, type HostPlacement, type Placement } from "../backends/backend.ts";
-import { HostCatalog } from "../catalog/hosts.ts";
+import { HostCatalog, type AliveHost } from "../catalog/hosts.ts";
 import { SandboxCatalog } from "../catalog/sandboxes.ts";
+import type { ImagePlace } from "../sandbox/rpc.ts";
 import type { SandboxRecord } from "../sandbox/store.ts";
 
 /** Where the sandbox can run, the best first: beside its object, or on a host. */
 export async function findPlaces(db: D1Database, record: SandboxRecord): Promise<Placement[]> {
   if (record.backend !== "cloudflare") return findHosts(db, record);
-  const { imageSnapshotId: snapshotId } = record;
+  const snapshotId = record.place?.snapshotId;
   return [{ kind: "cloudflare", ...(snapshotId !== undefined && { snapshotId }) }];
 }
 
-/**
- * The connected hosts that can run the sandbox, those with the fewest live sandboxes first. A snapshot
- * is run only where it is.
- */
+/** So many sandboxes more may run where the image was made, and need not be pulled, before another host goes first. */
+const AT_HOME = 8;
+
+/** The connected hosts that can run the sandbox, those with the fewest live sandboxes first. */
 async function findHosts(db: D1Database, record: SandboxRecord): Promise<HostPlacement[]> {
   const alive = await new HostCatalog(db).alive(Date.now());
-  const create = { ...record.create, image: record.image };
+  const { place } = record;
+  const { image, ...rest } = { ...record.create, image: record.image };
+  const create = place?.source ? rest : { ...rest, image };
   const able = alive
-    .filter(
-      ({ hostId, info }) =>
-        (record.imageHostId === undefined || record.imageHostId === hostId) &&
-        unsupportedFields(create, info.capabilities).length === 0,
-    )
+    .filter((host) => canHave(place, host) && unsupportedFields(create, host.info.capabilities).length === 0)
     .map(({ hostId, url }): HostPlacement => ({ kind: "host", hostId, url }));
   if (able.length < 2) return able;
   const sandboxes = new SandboxCatalog(db);
   const loads = await Promise.all(
-    able.map(async (place) => ({ place, load: (await sandboxes.liveOnHost(place.hostId)).length })),
+    able.map(async (host) => {
+      const { length } = await sandboxes.liveOnHost(host.hostId);
+      return { host, load: host.hostId === place?.hostId ? length - AT_HOME : length };
+    }),
   );
-  return loads.toSorted((a, b) => a.load - b.load).map(({ place }) => place);
+  return loads.toSorted((a, b) => a.load - b.load).map(({ host }) => host);
+}
+
+/** Whether an image of the deployment's own can start there. Any host can have any other image. */
+export function canHave(place: ImagePlace | undefined, { hostId, info }: Pick<AliveHost, "hostId" | "info">): boolean {
+  if (!place) return true;
+  if (!place.source) return place.hostId === undefined || place.hostId === hostId;
+  return place.runtime === undefined || place.runtime === info.runtime;
 }
 
 /** Where a host is reached now; undefined when it is not connected. */

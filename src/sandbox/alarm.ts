@@ -61,6 +61,8 @@ async function fire(timer: Timer, parts: Parts, waitUntil: (work: Promise<unknow
       return parts.containerWatch.fire();
     case "deadline":
       return parts.deadline.confirm();
+    case "snapshot":
+      return parts.snapshots.resume();
     case "retention":
       return parts.retention.fire();
   }

@@ -14,14 +14,24 @@ export class Cleanup {
   readonly #timers: Timers;
   readonly #open: () => Backend;
   readonly #processes: ProcessesAtEnd;
+  readonly #keep: () => Promise<void>;
   readonly #now: () => number;
   #running: Promise<void> | undefined;
 
-  constructor(lifecycle: Lifecycle, timers: Timers, open: () => Backend, processes: ProcessesAtEnd, now: () => number) {
+  /** `keep`: keeps what is to be kept of the container, before it goes. */
+  constructor(
+    lifecycle: Lifecycle,
+    timers: Timers,
+    open: () => Backend,
+    processes: ProcessesAtEnd,
+    keep: () => Promise<void>,
+    now: () => number,
+  ) {
     this.#lifecycle = lifecycle;
     this.#timers = timers;
     this.#open = open;
     this.#processes = processes;
+    this.#keep = keep;
     this.#now = now;
   }
 
@@ -47,6 +57,8 @@ export class Cleanup {
     // Before the stop: a process that ended by itself is told from one that this takes down.
     await this.#processes.settle();
     try {
+      // After so long it has failed, and that is noted.
+      await this.#keep();
       if (record.placement && !isHopeless) await this.#open().stop();
     } catch (error) {
       console.error(`${record.sandboxId} could not be removed from its host yet.`, error);

@@ -26,6 +26,7 @@ export function describeSandbox(record: SandboxRecord, idleExpiresAt?: number): 
     ...(create.cpu !== undefined && { cpu: create.cpu }),
     ...(create.memory !== undefined && { memory: create.memory }),
     ...(create.block_network !== undefined && { block_network: create.block_network }),
+    ...(create.snapshot_on_end !== undefined && { snapshot_on_end: create.snapshot_on_end }),
     timeout: timeoutOf(record),
     ...(create.idle_timeout !== undefined && { idle_timeout: create.idle_timeout }),
     tags: create.tags ?? {},
@@ -39,7 +40,13 @@ export function describeSandbox(record: SandboxRecord, idleExpiresAt?: number): 
     ...(typeof end?.returncode === "number" && { returncode: end.returncode }),
     ...(end && { finish_reason: end.finishReason }),
     ...(end?.error !== undefined && { error: end.error }),
+    ...(endImageOf(record) !== undefined && { image_id: endImageOf(record) }),
   };
+}
+
+/** Where the filesystem of an ended sandbox is kept: only of one whose time was over, as was asked for. */
+export function endImageOf({ end, endImageId }: SandboxRecord): string | undefined {
+  return end?.finishReason === "timeout" || end?.finishReason === "idle_timeout" ? endImageId : undefined;
 }
 
 /** The process as the API shows it. */

@@ -4,8 +4,10 @@ import { publishSandbox, unpublishSandbox } from "../placement/publish.ts";
 import { Attachments } from "./attachments.ts";
 import { Bridge } from "./bridge.ts";
 import { Changes } from "./changes.ts";
+import { imageShelf, type ShelfEnv } from "./image-shelf.ts";
 import { Cleanup } from "./cleanup.ts";
 import { ContainerWatch } from "./container-watch.ts";
+import { endImageOf } from "./describe.ts";
 import { EventLog } from "./event-log.ts";
 import { ExecSockets } from "./exec-sockets.ts";
 import { HostDeadline } from "./host-deadline.ts";
@@ -20,6 +22,7 @@ import { ProcessOutput } from "./process-output.ts";
 import { Processes } from "./processes.ts";
 import { ProcessesAtEnd } from "./processes-at-end.ts";
 import { Retention } from "./retention.ts";
+import { SnapshotJobs } from "./snapshot-jobs.ts";
 import { Snapshots } from "./snapshots.ts";
 import { SocketEvents } from "./socket-events.ts";
 import { Sockets } from "./sockets.ts";
@@ -27,6 +30,11 @@ import { Starter } from "./starter.ts";
 import { SandboxStore } from "./store.ts";
 import { Timers, type Timer } from "./timers.ts";
 import { Watch } from "./watch.ts";
+
+/** What the parts are bound to. */
+export interface PartsEnv extends ShelfEnv {
+  DB: D1Database;
+}
 
 /** The parts of the object, wired together. */
 export class Parts {
@@ -54,7 +62,9 @@ export class Parts {
   readonly execs: ExecSockets;
   readonly socketEvents: SocketEvents;
 
-  constructor(ctx: DurableObjectState, db: D1Database, limits: Limits, openBackend: () => OpenBackend) {
+  constructor(ctx: DurableObjectState, env: PartsEnv, limits: Limits, openBackend: () => OpenBackend) {
+    const db = env.DB;
+    const shelf = imageShelf(env);
     const now = () => Date.now();
     const sockets = new Sockets(ctx);
     const isAttached = () => sockets.hasClients;
@@ -73,6 +83,8 @@ export class Parts {
       },
       ended: () => {
         this.containerWatch.ended();
+        const endImageId = endImageOf(this.lifecycle.record!);
+        if (endImageId !== undefined) this.snapshots.beginAtEnd(endImageId);
         this.retention.arm();
         ctx.waitUntil(this.socketEvents.sandboxEnded(this.cleanup.run()));
       },
@@ -94,6 +106,7 @@ export class Parts {
       this.timers,
       (record) => findPlaces(db, record),
       (record) => this.host.open(record),
+      shelf.grantPull,
       () => ctx.waitUntil(this.deadline.confirm()),
       now,
     );
@@ -125,9 +138,18 @@ export class Parts {
     this.probe = new Probe(this.lifecycle, this.timers, open, now);
     this.operations = new Operations(this.lifecycle, this.host, this.watch);
     const atEnd = new ProcessesAtEnd(this.store, this.lifecycle, this.host);
-    this.cleanup = new Cleanup(this.lifecycle, this.timers, open, atEnd, now);
+    this.snapshots = new Snapshots({
+      lifecycle,
+      host,
+      timers,
+      jobs: new SnapshotJobs(ctx.storage),
+      shelf,
+      waitUntil: (work) => ctx.waitUntil(work),
+      now,
+    });
+    const keep = () => this.snapshots.finishAtEnd();
+    this.cleanup = new Cleanup(this.lifecycle, this.timers, open, atEnd, keep, now);
     this.processes = new Processes(this.store, this.lifecycle, this.host, atEnd, () => this.watch.check(), now);
-    this.snapshots = new Snapshots(this.lifecycle, this.host);
     this.output = new ProcessOutput(this.processes, this.lifecycle, this.host, now);
     this.attachments = new Attachments(sockets, this.processes, this.lifecycle, this.host);
     const bridge = new Bridge(sockets);

@@ -3,11 +3,19 @@ import { isLive } from "../contract/sandbox.ts";
 import type { Parts } from "./parts.ts";
 import type { SandboxRecord } from "./store.ts";
 
-/** True when the container of that generation on that host is this sandbox's own and is to live. */
-export function claims(record: Readonly<SandboxRecord> | undefined, hostId: string, generation: number): boolean {
+/**
+ * True when the container of that generation on that host is this sandbox's own and is to live: also one that has ended, while
+ * its filesystem is still to be kept.
+ */
+export function claims(
+  record: Readonly<SandboxRecord> | undefined,
+  hostId: string,
+  generation: number,
+  isKept: boolean,
+): boolean {
   return (
     record !== undefined &&
-    isLive(record.state) &&
+    (isLive(record.state) || isKept) &&
     hostIdOf(record.placement) === hostId &&
     record.generation === generation
   );

@@ -1,7 +1,10 @@
-import type { ByteRange, StdinOptions, WriteOptions } from "../backends/backend.ts";
+import type { ByteRange } from "../contract/byte-range.ts";
+import type { StdinOptions, WriteOptions } from "../backends/backend.ts";
 import type { ByteSource } from "../contract/byte-source.ts";
 import type { ErrorCode } from "../contract/errors.ts";
 import type { Cursor } from "../contract/events.ts";
+import type { HostInfo, ImageSource } from "../contract/host-protocol.ts";
+import type { Image } from "../contract/image.ts";
 import type { Page } from "../contract/list.ts";
 import type {
   ContainerProcess,
@@ -25,10 +28,27 @@ export interface CreateInput extends Scope {
   sandboxId: string;
   create: SandboxCreate;
   backend: BackendName;
-  /** The host that holds the snapshot named by `create.image`, when there is one. */
-  imageHostId: string | undefined;
-  /** The platform's name of that snapshot, where it is Cloudflare's. */
-  imageSnapshotId: string | undefined;
+  /** Where `create.image` is, when it is one of this deployment's own. */
+  place: ImagePlace | undefined;
+}
+
+/** Where an image of the deployment's own is. */
+export interface ImagePlace {
+  /** The host that made it. Without a `source` it starts only there. */
+  hostId?: string;
+  /** The platform's name of a snapshot of Cloudflare's. */
+  snapshotId?: string;
+  /** Where the registry has it. */
+  source?: Pick<ImageSource, "repository" | "digest">;
+  /** What of hosts it starts on. */
+  runtime?: HostInfo["runtime"];
+}
+
+/** A snapshot to be made. `ttl`: seconds until it is deleted, null for never. */
+export interface SnapshotRequest {
+  imageId: string;
+  name?: string | undefined;
+  ttl: number | null;
 }
 
 /** An exec's answer, with the output (base64) when it was waited for. */
@@ -56,13 +76,6 @@ export interface FileAnswer {
   body: ReadableStream<Uint8Array>;
   size: number | undefined;
   range: { first: number; last: number } | undefined;
-}
-
-export interface SnapshotAnswer {
-  size: number;
-  /** The host that holds the snapshot; undefined on Cloudflare, where `snapshotId` is the platform's name of it. */
-  hostId: string | undefined;
-  snapshotId: string | undefined;
 }
 
 /** The domain under which ports answer, as the API was called: `localhost`, its port, and its scheme. */
@@ -106,7 +119,10 @@ export interface SandboxRpc {
   signal(scope: Scope, processId: string, signal: SignalName): Promise<void>;
   readFile(scope: Scope, path: string, range?: ByteRange): Promise<FileAnswer>;
   writeFile(scope: Scope, path: string, body: ReadableStream<Uint8Array>, options: WriteOptions): Promise<void>;
-  snapshot(scope: Scope, imageId: string): Promise<SnapshotAnswer>;
+  /** Begins a snapshot, and unless `isAsync` waits until it is made. Throws what it fails of. */
+  snapshot(scope: Scope, request: SnapshotRequest, isAsync: boolean): Promise<Image>;
+  /** What the sandbox was made from, for another one like it. */
+  origin(scope: Scope): Promise<SandboxCreate>;
   /** The images of the deployment that containers beside the objects start from; undefined where it has no containers. */
   deployedImages(): Promise<string[] | undefined>;
   tunnels(scope: Scope, origin: TunnelOrigin): Promise<Record<string, Tunnel>>;

@@ -1,19 +1,22 @@
 import { DurableObject } from "cloudflare:workers";
-import type { ByteRange, StdinOptions, WriteOptions } from "../backends/backend.ts";
+import type { ByteRange } from "../contract/byte-range.ts";
+import type { StdinOptions, WriteOptions } from "../backends/backend.ts";
 import type { OpenBackend } from "../backends/index.ts";
 import { deployedImages, requireDeployedImage } from "./deployed-images.ts";
 import type { ByteSource } from "../contract/byte-source.ts";
 import { ApiError, type ErrorCode } from "../contract/errors.ts";
 import type { Cursor } from "../contract/events.ts";
+import { describeImage } from "../catalog/images.ts";
+import type { Image } from "../contract/image.ts";
 import type { Page } from "../contract/list.ts";
 import type { ContainerProcess, ExecRequest, SignalName, StdinState, TerminalSize } from "../contract/process.ts";
-import { type Sandbox as SandboxDocument, type SandboxPatch, type Tunnel, type WaitFor } from "../contract/sandbox.ts";
+import type { Sandbox as SandboxDocument, SandboxCreate, SandboxPatch, Tunnel, WaitFor } from "../contract/sandbox.ts";
 import { goOff } from "./alarm.ts";
 import { callOf } from "./call.ts";
 import { describeProcess, describeSandbox } from "./describe.ts";
 import { limitsOf, type LimitVariables } from "./limits.ts";
 import { openerOf } from "./open-backends.ts";
-import { Parts } from "./parts.ts";
+import { Parts, type PartsEnv } from "./parts.ts";
 import { pageOfProcesses, type ProcessPageRequest } from "./process-page.ts";
 import type {
   CreateInput,
@@ -22,7 +25,7 @@ import type {
   OutputRequest,
   SandboxRpc,
   Scope,
-  SnapshotAnswer,
+  SnapshotRequest,
   StreamedExec,
   TunnelOrigin,
 } from "./rpc.ts";
@@ -35,10 +38,7 @@ import { problemAnswer } from "./tunnel.ts";
 import { tunnelsOf } from "./tunnels.ts";
 import { eventsAfter, waitFor, type EventBatch } from "./waiting.ts";
 
-export interface SandboxEnv extends LimitVariables {
-  DB: D1Database;
-  SIGNING_SECRET: string;
-}
+export interface SandboxEnv extends LimitVariables, PartsEnv {}
 
 /** A terminate answers after this long even when the host is still at it. */
 const TERMINATE_WAIT_MS = 5000;
@@ -49,7 +49,7 @@ export class Sandbox<Env extends SandboxEnv = SandboxEnv> extends DurableObject<
 
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, env);
-    this.#parts = new Parts(ctx, env.DB, limitsOf(env), () => this.backends());
+    this.#parts = new Parts(ctx, env, limitsOf(env), () => this.backends());
   }
 
   /** How backends are opened; a test's subclass puts its fake here. */
@@ -169,8 +169,17 @@ export class Sandbox<Env extends SandboxEnv = SandboxEnv> extends DurableObject<
     return this.#operation(scope, async () => (await this.#parts.host.running()).writeFile(path, body, options));
   }
 
-  snapshot(scope: Scope, imageId: string): Promise<Reply<SnapshotAnswer>> {
-    return this.#operation(scope, () => this.#parts.snapshots.take(imageId));
+  snapshot(scope: Scope, request: SnapshotRequest, isAsync: boolean): Promise<Reply<Image>> {
+    return this.#operation(scope, async () => {
+      return describeImage(await this.#parts.snapshots.take(request, isAsync));
+    });
+  }
+
+  origin(scope: Scope): Promise<Reply<SandboxCreate>> {
+    return this.#reading(scope, async () => {
+      const { create, backend, image } = this.#parts.store.record!;
+      return { ...create, backend, image };
+    });
   }
 
   deployedImages(): Promise<Reply<string[] | undefined>> {
@@ -205,7 +214,8 @@ export class Sandbox<Env extends SandboxEnv = SandboxEnv> extends DurableObject<
 
   /** True when this sandbox's container of that generation on that host is its own and is to live. */
   async claims(hostId: string, generation: number): Promise<boolean> {
-    return claims(this.#parts.store.record, hostId, generation);
+    const { store, snapshots } = this.#parts;
+    return claims(store.record, hostId, generation, snapshots.isKeepingAtEnd);
   }
 
   /** The host's report and the catalog differ about this sandbox: find out what is true. */

@@ -6,6 +6,7 @@ const TABLES = `
   CREATE TABLE IF NOT EXISTS processes (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, process_id TEXT NOT NULL UNIQUE, record TEXT NOT NULL, running INTEGER NOT NULL
   ) STRICT;
+  CREATE TABLE IF NOT EXISTS snapshots (image_id TEXT PRIMARY KEY, job TEXT NOT NULL) STRICT, WITHOUT ROWID;
   CREATE INDEX IF NOT EXISTS processes_that_run ON processes (seq) WHERE running = 1;
 `;
 

@@ -16,12 +16,16 @@ const RESUME_MS = 5000;
 /** Places that could take the sandbox, the best first. */
 export type FindPlaces = (record: SandboxRecord) => Promise<Placement[]>;
 
+/** A token with which a host pulls from a repository. */
+export type GrantPull = (environment: string, repository: string) => Promise<string>;
+
 /** Brings the container up: finds a place, starts there, tries the next while the deadline allows. */
 export class Starter {
   readonly #lifecycle: Lifecycle;
   readonly #timers: Timers;
   readonly #findPlaces: FindPlaces;
   readonly #open: (record: SandboxRecord) => Backend;
+  readonly #grantPull: GrantPull;
   readonly #confirmDeadline: () => void;
   readonly #now: () => number;
   #run: Promise<void> | undefined;
@@ -31,6 +35,7 @@ export class Starter {
     timers: Timers,
     findPlaces: FindPlaces,
     open: (record: SandboxRecord) => Backend,
+    grantPull: GrantPull,
     confirmDeadline: () => void,
     now: () => number,
   ) {
@@ -38,6 +43,7 @@ export class Starter {
     this.#timers = timers;
     this.#findPlaces = findPlaces;
     this.#open = open;
+    this.#grantPull = grantPull;
     this.#confirmDeadline = confirmDeadline;
     this.#now = now;
   }
@@ -94,7 +100,7 @@ export class Starter {
     const record = this.#lifecycle.record!;
     const backend = this.#open(record);
     try {
-      const spec = specOf(record);
+      const spec = { ...specOf(record), ...(await this.#source(record)) };
       const outcome = await backend.start(spec);
       if (this.#isFenced(generation)) {
         await backend.stop().catch(() => undefined);
@@ -113,6 +119,13 @@ export class Starter {
         console.error(`${record.sandboxId} could not be started ${hostIdOf(place) ?? "on Cloudflare"}.`, error);
       return { kind: "next", why: known?.message ?? "The host failed to start the sandbox." };
     }
+  }
+
+  /** Of an image in the registry: where it is, and the grant to pull it. */
+  async #source({ environment, place }: SandboxRecord): Promise<Pick<StartSpec, "image_source">> {
+    const source = place?.source;
+    if (!source) return {};
+    return { image_source: { ...source, token: await this.#grantPull(environment, source.repository) } };
   }
 
   #isFenced(generation: number): boolean {
@@ -141,5 +154,6 @@ function specOf(record: SandboxRecord): StartSpec {
     ...(create.cpu !== undefined && { cpu: create.cpu }),
     ...(create.memory !== undefined && { memory: create.memory }),
     ...(create.block_network !== undefined && { block_network: create.block_network }),
+    ...(record.endImageId !== undefined && { end_image: record.endImageId }),
   };
 }

@@ -1,9 +1,9 @@
 import type { HostPlacement, Placement } from "../backends/backend.ts";
-import { MAIN_PROCESS_ID } from "../contract/ids.ts";
+import { MAIN_PROCESS_ID, newId } from "../contract/ids.ts";
 import type { BackendName, SandboxCreate, SandboxState } from "../contract/sandbox.ts";
 import type { End } from "./machine.ts";
 import type { ProcessRecord } from "./process-record.ts";
-import type { CreateInput } from "./rpc.ts";
+import type { CreateInput, ImagePlace } from "./rpc.ts";
 import { createTables, hasTables } from "./schema.ts";
 
 /** All that is known of one sandbox. Times are milliseconds since 1970. */
@@ -14,9 +14,10 @@ export interface SandboxRecord {
   backend: BackendName;
   /** The image as resolved: what the answer names. */
   image: string;
-  imageHostId: string | undefined;
-  /** The platform's name of the snapshot `image`, where it is Cloudflare's. */
-  imageSnapshotId: string | undefined;
+  /** Where `image` is, when it is one of the deployment's own. */
+  place?: ImagePlace | undefined;
+  /** The id under which the filesystem is kept at the end, where that was asked for. */
+  endImageId?: string | undefined;
   state: SandboxState;
   /** Counts starts; what comes back from an older one is dropped. */
   generation: number;
@@ -47,8 +48,8 @@ export function newRecord(input: CreateInput, now: number): SandboxRecord {
     create: input.create,
     backend: input.backend,
     image: input.create.image ?? "",
-    imageHostId: input.imageHostId,
-    imageSnapshotId: input.imageSnapshotId,
+    place: input.place,
+    ...(input.create.snapshot_on_end && { endImageId: newId("image") }),
     state: "created",
     generation: 0,
     version: 1,
@@ -65,12 +66,17 @@ export function newRecord(input: CreateInput, now: number): SandboxRecord {
   };
 }
 
+type OldRecord = Partial<SandboxRecord> & { imageHostId?: string; imageSnapshotId?: string };
+
 /** The record that was written; one from before there was all that is in it now is completed. */
 function readRecord(text: string): SandboxRecord {
   const record = JSON.parse(text) as SandboxRecord;
-  const { placement, deadlineRevision = 0 } = record as Partial<SandboxRecord>;
-  if (!placement || placement.kind !== undefined) return { ...record, deadlineRevision };
-  return { ...record, deadlineRevision, placement: { ...(placement as HostPlacement), kind: "host" } };
+  const { placement, deadlineRevision = 0, imageHostId, imageSnapshotId } = record as OldRecord;
+  const old = { ...(imageHostId && { hostId: imageHostId }), ...(imageSnapshotId && { snapshotId: imageSnapshotId }) };
+  const place = record.place ?? (Object.keys(old).length > 0 ? old : undefined);
+  const whole = { ...record, place, deadlineRevision };
+  if (!placement || placement.kind !== undefined) return whole;
+  return { ...whole, placement: { ...(placement as HostPlacement), kind: "host" } };
 }
 
 /** Ended processes kept for reading; the oldest go first. */

@@ -12,6 +12,7 @@ export const TIMERS = [
   "sockets",
   "container",
   "retention",
+  "snapshot",
 ] as const;
 export type Timer = (typeof TIMERS)[number];
 

@@ -159,7 +159,7 @@ export function describeBackend(under: BackendUnderTest): void {
     it("starts another from a snapshot", async () => {
       await backend.writeFile("/root/kept.txt", stream("from the snapshot"), {});
       const imageId = newId("image");
-      await backend.snapshot(imageId);
+      await backend.snapshot({ imageId, stop: false });
       await backend.writeFile("/root/kept.txt", stream("changed later"), {});
       const copyId = newId("sandbox");
       const copy = under.open(copyId);

@@ -1,8 +1,9 @@
+import type { ByteRange } from "../../src/contract/byte-range.ts";
 import type {
   Backend,
-  ByteRange,
   FileContent,
   MovedDeadline,
+  SnapshotOrder,
   SnapshotResult,
   StartOutcome,
   StdinOptions,
@@ -75,9 +76,9 @@ export class RemoteBackend implements Backend {
   writeFile(path: string, body: ReadableStream<Uint8Array>, options: WriteOptions): Promise<void> {
     return this.json({ method: "writeFile", args: [path, options], bodyAt: 1 }, body);
   }
-  async snapshot(imageId: string): Promise<SnapshotResult> {
-    const result = await this.json<SnapshotResult>({ method: "snapshot", args: [imageId] });
-    snapshotIds.set(imageId, result.snapshotId!);
+  async snapshot(order: SnapshotOrder): Promise<SnapshotResult> {
+    const result = await this.json<SnapshotResult>({ method: "snapshot", args: [order] });
+    snapshotIds.set(order.imageId, result.snapshotId!);
     return result;
   }
   forget(): Promise<void> {

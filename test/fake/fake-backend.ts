@@ -1,9 +1,11 @@
+import type { ByteRange } from "../../src/contract/byte-range.ts";
 import type {
   Backend,
-  ByteRange,
   FileContent,
   MovedDeadline,
   StartOutcome,
+  SnapshotOrder,
+  SnapshotResult,
   StdinOptions,
   WriteOptions,
 } from "../../src/backends/backend.ts";
@@ -161,10 +163,16 @@ export class FakeBackend implements Backend {
     return writeFile(this.#used().files, path, body, options);
   }
 
-  async snapshot(imageId: string): Promise<{ size: number }> {
-    const { files } = this.#used();
-    this.#host.images.set(imageId, new Map(files));
-    return { size: [...files.values()].reduce((sum, file) => sum + file.bytes.length, 0) };
+  async snapshot({ imageId, stop, target }: SnapshotOrder): Promise<SnapshotResult> {
+    const kept = this.#host.images.get(imageId) ?? new Map(this.#used().files);
+    this.#host.images.set(imageId, kept);
+    if (stop) await this.stop();
+    const bytes = [...kept.values()].map((file) => file.bytes);
+    const size = bytes.reduce((sum, one) => sum + one.length, 0);
+    if (!target) return { size, uploadedBytes: 0 };
+    if (!this.#host.push) throw new Error("This fake host knows no registry.");
+    await this.#host.push(target, bytes);
+    return { size, uploadedBytes: size };
   }
 
   async forget(): Promise<void> {}

@@ -1,4 +1,5 @@
-import type { ByteRange, FileContent, WriteOptions } from "../../src/backends/backend.ts";
+import type { ByteRange } from "../../src/contract/byte-range.ts";
+import type { FileContent, WriteOptions } from "../../src/backends/backend.ts";
 import { EndMarkerCheck } from "../../src/contract/end-marker.ts";
 import { ApiError } from "../../src/contract/errors.ts";
 

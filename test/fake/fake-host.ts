@@ -1,7 +1,7 @@
 import type { Backend } from "../../src/backends/backend.ts";
 import type { AttachSpec } from "../../src/contract/attach.ts";
 import type { ErrorCode } from "../../src/contract/errors.ts";
-import type { ContainerExit, ExecSpec, StartSpec } from "../../src/contract/host-protocol.ts";
+import type { ContainerExit, ExecSpec, ImageTarget, StartSpec } from "../../src/contract/host-protocol.ts";
 import { MAIN_PROCESS_ID } from "../../src/contract/ids.ts";
 import { FakeBackend } from "./fake-backend.ts";
 import type { FakeFile } from "./fake-files.ts";
@@ -83,6 +83,8 @@ export class FakeHost {
   /** Those that were removed: their processes can still be read. */
   readonly removed = new Map<string, FakeContainer>();
   readonly images = new Map<string, Map<string, FakeFile>>();
+  /** Stores an image of these layers in the control plane's registry. */
+  push: ((target: ImageTarget, layers: Uint8Array[]) => Promise<void>) | undefined;
   /** How many times each sandbox was started anew. */
   readonly launches = new Map<string, number>();
   /** The sandboxes that were stopped: a start that comes after it is refused. */

@@ -1,6 +1,7 @@
 import { env } from "cloudflare:test";
 import { exports } from "cloudflare:workers";
 import { HostCatalog } from "../../src/catalog/hosts.ts";
+import type { HostInfo } from "../../src/contract/host-protocol.ts";
 import type { ScopeName } from "../../src/contract/key.ts";
 import type { Problem } from "../../src/contract/problem.ts";
 
@@ -43,11 +44,16 @@ export async function newKey(scopes: ScopeName[], environment = "main"): Promise
   return response.json();
 }
 
+/** What a host of these tests says of itself. */
+export function hostInfo(hostId: string): HostInfo {
+  const capabilities = { cpu_limit: true, memory_limit: true, gpu: false, raw_tcp: true, exec_user: true, pty: true };
+  return { host_id: hostId, version: "1", runtime: "docker", default_image: "fake", capabilities };
+}
+
 /** A host that reports: what the sandboxes of these tests run on. */
 export async function connectHost(hostId = HOST_ID, reportedAt = Date.now()): Promise<void> {
-  const capabilities = { cpu_limit: true, memory_limit: true, gpu: false, raw_tcp: true, exec_user: true, pty: true };
-  const info = { host_id: hostId, version: "1", runtime: "docker" as const, default_image: "fake", capabilities };
-  await new HostCatalog(env.DB).report({ url: "http://127.0.0.1:9", info, containers: [] }, reportedAt);
+  const report = { url: "http://127.0.0.1:9", info: hostInfo(hostId), containers: [] };
+  await new HostCatalog(env.DB).report(report, reportedAt);
 }
 
 export interface Operation {

@@ -1,7 +1,7 @@
 import { env } from "cloudflare:test";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Sandbox } from "../../src/contract/sandbox.ts";
-import { ADMIN_KEY, call, type CallOptions, connectHost, newKey, problemOf } from "./client.ts";
+import { ADMIN_KEY, call, type CallOptions, connectHost, HOST_ID, newKey, problemOf } from "./client.ts";
 import { exec, startSandbox, terminate } from "./sandboxes.ts";
 
 /** Fields as `errors` names them, parted by `|`; values just inside and just outside; and the fields beside them. */
@@ -61,6 +61,7 @@ const WIDE = "/é".repeat(1365);
 const NO_OFFSETS = ["-1", "1.5", "x", "", "9007199254740992"];
 
 const NAME: Limit = ["name", ["a", "A.z_0-9", x(64)], ["", x(65), "a b", "a/b", "é", "a\n", 1, null]];
+const TTL: Limit = ["ttl", [60, 315_360_000, null], [59, 315_360_001, 60.5, "60"]];
 const LABEL: Limit = ["name", ["a", x(128)], ["", x(129), 1, undefined]];
 const PATH: Limit = ["path", ["/a b/é", LONG, `${WIDE}x`], ["", "a", "./a", "~/a", `${LONG}x`, `${WIDE}xx`, "/a\0"]];
 const SIZE: Limit = ["rows|cols", [1, 4096], [0, 4097, 1.5, "80"]];
@@ -105,7 +106,7 @@ const CREATE: Limit[] = TAGS.concat(ENV, terminal({ entrypoint: ["x"] }), [
   ["readiness_probe.interval_ms", [10, 60_000], [9, 60_001], { readiness_probe: { exec: { command: ["x"] } } }],
   ["region", ["weur", "a-1", x(64)], ["", x(65), "WEUR", "eu_1"]],
   ["backend", ["docker"], ["podman", "", null]],
-  ["block_network", [true, false], ["true", 1]],
+  ["block_network|snapshot_on_end", [true, false], ["true", 1]],
   ["pty", [], [{}]],
   ["idle_timout", [], [1]],
 ]);
@@ -134,7 +135,7 @@ const LIST: Limit[] = [
 ];
 const NEW_KEY: Limit[] = [
   LABEL,
-  ["environment", ["a", "0-a", x(63)], ["", x(64), "A", "-a", "a_b"]],
+  ["environment", ["a", "0-a", x(63)], ["", x(64), "A", "-a", "a-", "a_b"]],
   ["scopes", [["read"], ["read", "write", "admin"]], [[], many(4, () => "read"), "read", undefined]],
   ["scopes.0", [], ["root"]],
 ];
@@ -186,7 +187,7 @@ const TABLE: [operation: string, limits: Limit[], options?: CallOptions, status?
   ["POST {sandbox}/exec", [...EXEC, KEY], COMMAND],
   ["POST {sandbox}/exec?", [WAIT, ENCODING], COMMAND],
   ["GET /v1/sandboxes?", [...page(), ...LIST]],
-  ["GET /v1/images?", [...page(), ["kind", ["snapshot", "deployed"], ["x"]]]],
+  ["GET /v1/images?", [...page(), ["kind", ["snapshot", "pushed", "deployed"], ["x"]]]],
   ["GET /v1/keys?", page()],
   ["GET /v1/hosts?", page()],
   ["GET {sandbox}/processes?", page("p1")],
@@ -201,14 +202,16 @@ const TABLE: [operation: string, limits: Limit[], options?: CallOptions, status?
   ["POST {terminal}/signal", [["signal", ["SIGWINCH"], ["", "SIGNOPE", "sigint", 9, undefined]]], {}, 204],
   ["PUT {sandbox}/files?", [PATH, MODES], { body: "x" }, 204],
   ["GET {sandbox}/files?", [PATH]],
-  ["POST {sandbox}/snapshot", [NAME, KEY], { json: {} }],
+  ["POST {sandbox}/snapshot", [NAME, TTL, KEY], { json: {} }],
+  ["POST {sandbox}/fork", [TTL, ["count", [1, 2], [0, 101, 1.5, "1", null]], KEY], { json: {} }, 201],
   ["POST /v1/keys", [...NEW_KEY, KEY], { json: { name: "x", scopes: ["read"] } }, 201],
   ["POST /v1/hosts", [LABEL, KEY], { json: { name: "x" } }, 201],
 ];
 
 describe("a sandbox that runs", () => {
   beforeAll(async () => {
-    await connectHost();
+    // It does not report meanwhile, and must not count as lost before all is asked.
+    await connectHost(HOST_ID, Date.now() + 600_000);
     const sandboxId = await startSandbox();
     const start = async (request: object) =>
       `/v1/sandboxes/${sandboxId}/processes/${(await exec(sandboxId, request, "?wait=0.1")).process_id}`;

@@ -32,8 +32,7 @@ async function create(create: SandboxCreate = {}) {
     sandboxId,
     create: { image: "fake", ...create },
     backend: "docker",
-    imageHostId: undefined,
-    imageSnapshotId: undefined,
+    place: undefined,
   });
   return { sandboxId, stub };
 }

@@ -1,11 +1,12 @@
 import { createRoute, z, type OpenAPIHono } from "@hono/zod-openapi";
 import { describeImage, ImageCatalog } from "../../catalog/images.ts";
 import { ApiError } from "../../contract/errors.ts";
-import { DeployedImageSchema, IMAGE_KINDS, ImageSchema } from "../../contract/image.ts";
+import { DeployedImageSchema, IMAGE_KINDS, ImageSchema, PushedImageSchema } from "../../contract/image.ts";
 import { ListQueryShape, pageSchema } from "../../contract/list.ts";
-import { dropImage } from "../../placement/drop-image.ts";
 import type { ApiEnv } from "../env.ts";
+import { deleteImage } from "../delete-image.ts";
 import { deployedImages } from "../deployed-images.ts";
+import { pushedImages } from "../pushed-images.ts";
 import { json, problem } from "../responses.ts";
 import { requires } from "../route-table.ts";
 
@@ -18,11 +19,14 @@ const listRoute = createRoute({
   tags: ["Images"],
   summary: "List Images",
   description:
-    "The snapshots of the environment, newest first; with `kind=deployed` the images that the deployment brings for sandboxes " +
-    "on Cloudflare Containers.",
+    "The snapshots of the environment, newest first; with `kind=pushed` the images that were pushed into its registry, by their " +
+    "references; with `kind=deployed` those that the deployment brings for sandboxes on Cloudflare Containers.",
   security: requires("read"),
   request: { query: z.strictObject({ ...ListQueryShape, kind: z.enum(IMAGE_KINDS).default("snapshot") }) },
-  responses: { 200: json("A page of images.", pageSchema(z.union([ImageSchema, DeployedImageSchema]))), ...problem },
+  responses: {
+    200: json("A page of images.", pageSchema(z.union([ImageSchema, PushedImageSchema, DeployedImageSchema]))),
+    ...problem,
+  },
 });
 
 const getRoute = createRoute({
@@ -53,6 +57,7 @@ export function registerImages(api: OpenAPIHono<ApiEnv>): void {
     const { environment } = c.get("principal");
     const { kind, ...page } = c.req.valid("query");
     if (kind === "deployed") return c.json(await deployedImages(c.env, page), 200);
+    if (kind === "pushed") return c.json(await pushedImages(c.env, environment, page), 200);
     return c.json(await new ImageCatalog(c.env.DB).list(environment, Date.now(), page), 200);
   });
 
@@ -64,12 +69,7 @@ export function registerImages(api: OpenAPIHono<ApiEnv>): void {
   });
 
   api.openapi(deleteRoute, async (c) => {
-    const { environment } = c.get("principal");
-    const images = new ImageCatalog(c.env.DB);
-    const image = await images.find(environment, c.req.valid("param").image_id, Date.now());
-    if (!image) throw new ApiError("image_not_found");
-    await dropImage(c.env, image);
-    await images.remove(environment, image.imageId);
+    await deleteImage(c.env, c.get("principal").environment, c.req.valid("param").image_id);
     return c.body(null, 204);
   });
 }

@@ -10,7 +10,7 @@ import {
   SandboxPatchSchema,
   SandboxSchema,
 } from "../../contract/sandbox.ts";
-import { createSandbox, newCreatePlan } from "../create-sandbox.ts";
+import { createSandbox, newCreatePlan, withOwnReference } from "../create-sandbox.ts";
 import type { ApiEnv } from "../env.ts";
 import { idempotent } from "../idempotent.ts";
 import { json, jsonBody, problem } from "../responses.ts";
@@ -121,7 +121,7 @@ export function registerSandboxes(api: OpenAPIHono<ApiEnv>): void {
   });
 
   api.openapi(createSandboxRoute, async (c) => {
-    const create = c.req.valid("json");
+    const create = withOwnReference(c.req.valid("json"), new URL(c.req.url).host);
     const { environment } = c.get("principal");
     const sandbox = await idempotent(c, create, newCreatePlan, (plan, isFirst) =>
       createSandbox(c.env, environment, create, plan, isFirst),

@@ -7,11 +7,12 @@ import { MAIN_PROCESS_ID } from "../../contract/ids.ts";
 import type { OutputStream, SignalName, StdinState, TerminalSize } from "../../contract/process.ts";
 import { processEvents } from "../../process/process-events.ts";
 import { statusAfter, statusOf } from "../../process/process-status.ts";
+import type { ByteRange } from "../../contract/byte-range.ts";
 import type {
   Backend,
-  ByteRange,
   FileContent,
   MovedDeadline,
+  SnapshotOrder,
   SnapshotResult,
   StartOutcome,
   StdinOptions,
@@ -109,8 +110,10 @@ export class CloudflareBackend implements Backend {
     return this.#host.operate(() => writeFile(this.#host.agent, path, body, options));
   }
 
-  snapshot(imageId: string): Promise<SnapshotResult> {
-    return this.#host.operate(() => this.#host.container.snapshot(imageId));
+  async snapshot({ imageId, stop }: SnapshotOrder): Promise<SnapshotResult> {
+    const made = await this.#host.operate(() => this.#host.container.snapshot(imageId));
+    if (stop) await this.stop();
+    return made;
   }
 
   async forget(): Promise<void> {

@@ -2,15 +2,17 @@ import { z } from "zod";
 import {
   ContainerStatusSchema,
   ProcessStatusSchema,
-  SnapshotResultSchema,
+  SnapshotStatusSchema,
   StartResultSchema,
   type ContainerStatus,
   type ExecSpec,
   type ProcessStatus,
+  type SnapshotSpec,
   type StartSpec,
 } from "../../contract/host-protocol.ts";
 import type { AttachSpec } from "../../contract/attach.ts";
 import type { ByteSource } from "../../contract/byte-source.ts";
+import { ApiError } from "../../contract/errors.ts";
 import type { Cursor } from "../../contract/events.ts";
 import {
   StdinStateSchema,
@@ -19,11 +21,13 @@ import {
   type StdinState,
   type TerminalSize,
 } from "../../contract/process.ts";
+import type { ByteRange } from "../../contract/byte-range.ts";
 import type {
   Backend,
-  ByteRange,
   FileContent,
   MovedDeadline,
+  SnapshotOrder,
+  SnapshotResult,
   StartOutcome,
   StdinOptions,
   WriteOptions,
@@ -32,7 +36,8 @@ import { HostClient, type HostAddress } from "./host-client.ts";
 
 /** A start may pull an image first. */
 const START_TIMEOUT_MS = 11 * 60_000;
-const SNAPSHOT_TIMEOUT_MS = 10 * 60_000;
+const SNAPSHOT_TIMEOUT_MS = 90 * 60_000;
+const SNAPSHOT_POLL_MS = 20_000;
 /** The host dials back meanwhile. */
 const ATTACH_TIMEOUT_MS = 15_000;
 /** What a call may take beyond the time that it was asked to wait. */
@@ -139,10 +144,16 @@ export class DockerBackend implements Backend {
     await response.body?.cancel();
   }
 
-  snapshot(imageId: string): Promise<{ size: number }> {
-    return this.#client.json(SnapshotResultSchema, "POST", `${this.#base}/snapshots/${imageId}`, {
-      timeoutMs: SNAPSHOT_TIMEOUT_MS,
-    });
+  /** The host is asked again and again: no connection has to last for as long as a large image takes. */
+  async snapshot({ imageId, stop, target }: SnapshotOrder): Promise<SnapshotResult> {
+    const body: SnapshotSpec = { generation: this.#generation, stop, ...(target && { target }) };
+    const url = `${this.#base}/snapshots/${imageId}?wait_ms=${SNAPSHOT_POLL_MS}`;
+    const timeoutMs = SNAPSHOT_POLL_MS + WAIT_GRACE_MS;
+    for (const giveUpAt = Date.now() + SNAPSHOT_TIMEOUT_MS; ;) {
+      const status = await this.#client.json(SnapshotStatusSchema, "POST", url, { body, timeoutMs });
+      if (status.kind === "done") return { size: status.size, uploadedBytes: status.uploaded_bytes };
+      if (Date.now() > giveUpAt) throw new ApiError("snapshot_failed", { detail: "The snapshot took too long." });
+    }
   }
 
   async forget(): Promise<void> {}

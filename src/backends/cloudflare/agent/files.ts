@@ -1,4 +1,5 @@
-import type { ByteRange, FileContent, WriteOptions } from "../../backend.ts";
+import type { ByteRange } from "../../../contract/byte-range.ts";
+import type { FileContent, WriteOptions } from "../../backend.ts";
 import { EndMarkerCheck } from "../../../contract/end-marker.ts";
 import { ApiError, FILE_CODES } from "../../../contract/errors.ts";
 import { closeByteStream } from "../byte-stream.ts";
