@@ -49,7 +49,8 @@ export function parseArguments(argv: string[], env: NodeJS.ProcessEnv): HostArgu
   const { values, positionals } = parse(argv);
   if (values.help) return "help";
   if (positionals[0] === undefined) throw new UsageError("a command is missing: sandbar host");
-  if (positionals[0] !== "host") throw new UsageError(`there is no command "${positionals[0]}", only "host"`);
+  if (positionals[0] !== "host")
+    throw new UsageError(`there is no command "${positionals[0]}", only "host" and "push"`);
   if (positionals.length > 1) throw new UsageError(`unexpected argument "${positionals[1]}"`);
 
   const given = (value: string | undefined, variable: string) => value ?? (env[variable] || undefined);
@@ -119,7 +120,7 @@ function parseWindow(text: string | undefined): number {
   return mib * MIB;
 }
 
-function parseUrl(option: string, text: string): string {
+export function parseUrl(option: string, text: string): string {
   const url = URL.canParse(text) ? new URL(text) : undefined;
   if (!url || !["http:", "https:"].includes(url.protocol) || url.search || url.hash) {
     throw new UsageError(`${option} must be an http(s) URL, not "${text}"`);

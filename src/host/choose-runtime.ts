@@ -10,6 +10,13 @@ const USED_ENGINE = "used-engine";
 const ENGINE_START_MS = 60_000;
 const RETRY_MS = 250;
 
+export interface RuntimeOptions {
+  dataDir: string;
+  hostId: string;
+  /** Whose registry has the images that travel. */
+  controlPlaneUrl: string;
+}
+
 export interface RuntimeChoice {
   runtime: Runtime;
   /** For the line that the daemon prints. */
@@ -22,7 +29,7 @@ export interface RuntimeChoice {
  */
 export async function chooseRuntime(
   wanted: "auto" | "docker" | "embedded",
-  options: { dataDir: string; hostId: string },
+  options: RuntimeOptions,
 ): Promise<RuntimeChoice> {
   const choice = await choose(wanted, options);
   const mark = `${options.dataDir}/${USED_ENGINE}`;
@@ -31,12 +38,9 @@ export async function chooseRuntime(
   return choice;
 }
 
-async function choose(
-  wanted: "auto" | "docker" | "embedded",
-  options: { dataDir: string; hostId: string },
-): Promise<RuntimeChoice> {
+async function choose(wanted: "auto" | "docker" | "embedded", options: RuntimeOptions): Promise<RuntimeChoice> {
   const socketPath = engineSocket();
-  if (wanted === "embedded") return openEmbedded(options.dataDir, "as asked");
+  if (wanted === "embedded") return openEmbedded(options, "as asked");
   const isExpected = existsSync(`${options.dataDir}/${USED_ENGINE}`);
   const answers = await engineAnswers(socketPath, isExpected ? ENGINE_START_MS : 0);
   if (wanted === "docker") {
@@ -45,20 +49,17 @@ async function choose(
   }
   return answers
     ? openDocker({ ...options, socketPath }, `an engine answers on ${socketPath}`)
-    : openEmbedded(options.dataDir, `no Docker engine answers on ${socketPath}`);
+    : openEmbedded(options, `no Docker engine answers on ${socketPath}`);
 }
 
-async function openDocker(
-  options: { dataDir: string; hostId: string; socketPath: string },
-  why: string,
-): Promise<RuntimeChoice> {
+async function openDocker(options: RuntimeOptions & { socketPath: string }, why: string): Promise<RuntimeChoice> {
   const { openDockerRuntime } = await import("./docker/runtime.ts");
   return { runtime: await openDockerRuntime(options), why };
 }
 
-async function openEmbedded(dataDir: string, why: string): Promise<RuntimeChoice> {
+async function openEmbedded(options: RuntimeOptions, why: string): Promise<RuntimeChoice> {
   const { openEmbeddedRuntime } = await import("./embedded/runtime.ts");
-  return { runtime: await openEmbeddedRuntime({ dataDir }), why };
+  return { runtime: await openEmbeddedRuntime(options), why };
 }
 
 /** `DOCKER_HOST` counts where it names a socket: the engine must be on this machine. */

@@ -5,6 +5,7 @@ import { parseArguments, USAGE, UsageError, type HostArguments } from "./argumen
 import { chooseRuntime } from "./choose-runtime.ts";
 import { startDaemon } from "./daemon.ts";
 import { lockDataDir } from "./lock.ts";
+import { parsePushArguments, PUSH_USAGE, runPush } from "./push.ts";
 import { keepReserve, releaseReserveIfFull } from "./reserve.ts";
 import { closeRuntimeDir } from "./runtime-dir.ts";
 
@@ -12,20 +13,24 @@ import { closeRuntimeDir } from "./runtime-dir.ts";
 const SHUTDOWN_TIMEOUT_MS = 45_000;
 
 async function main(): Promise<void> {
-  let args: HostArguments | "help";
+  const argv = process.argv.slice(2);
+  const isPush = argv[0] === "push";
   try {
-    args = parseArguments(process.argv.slice(2), process.env);
+    if (isPush) {
+      const args = parsePushArguments(argv.slice(1), process.env);
+      if (args === "help") process.stdout.write(PUSH_USAGE);
+      else await runPush(args);
+      // The gateway's connections to the engine would keep it.
+      process.exit();
+    }
+    const args = parseArguments(argv, process.env);
+    if (args === "help") process.stdout.write(USAGE);
+    else await runHost(args);
   } catch (error) {
     if (!(error instanceof UsageError)) throw error;
-    process.stderr.write(`sandbar: ${error.message}\nTry: sandbar host --help\n`);
+    process.stderr.write(`sandbar: ${error.message}\nTry: sandbar ${isPush ? "push" : "host"} --help\n`);
     process.exitCode = 2;
-    return;
   }
-  if (args === "help") {
-    process.stdout.write(USAGE);
-    return;
-  }
-  await runHost(args);
 }
 
 async function runHost(args: HostArguments): Promise<void> {
@@ -42,7 +47,7 @@ async function runHost(args: HostArguments): Promise<void> {
   releaseReserveIfFull(args.dataDir);
   const unlock = lockDataDir(args.dataDir);
   process.on("exit", unlock);
-  const { runtime, why } = await chooseRuntime(args.runtime, { dataDir: args.dataDir, hostId: args.hostId });
+  const { runtime, why } = await chooseRuntime(args.runtime, args);
   const daemon = await startDaemon({ ...args, runtime, version: version() });
   keepReserve(args.dataDir);
   console.log(`sandbar host ${args.hostId} on ${daemon.url}: ${runtime.kind} (${why})`);

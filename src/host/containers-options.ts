@@ -2,6 +2,7 @@ import type { Deadlines } from "./deadlines.ts";
 import type { Ends } from "./ends.ts";
 import type { LogArchive } from "./log-archive.ts";
 import type { Runtime } from "./runtime.ts";
+import type { Snapshots } from "./snapshots.ts";
 
 /** What the owner of all containers works with. */
 export interface ContainersOptions {
@@ -9,6 +10,7 @@ export interface ContainersOptions {
   logs: LogArchive;
   deadlines: Deadlines;
   ends: Ends;
+  snapshots: Snapshots;
   /** A container has ended by itself or at its deadline. */
   onExit?: () => void;
 }

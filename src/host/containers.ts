@@ -7,7 +7,7 @@ import { launch } from "./launch.ts";
 import type { LogArchive } from "./log-archive.ts";
 import type { ProcessTable } from "./processes.ts";
 import type { ContainersOptions } from "./containers-options.ts";
-import { release, releaseSoon, STOP_TIMEOUT_MS } from "./release.ts";
+import { keepAtDeadline, release, releaseSoon, STOP_TIMEOUT_MS } from "./release.ts";
 import { StartFailure, type Container, type Runtime } from "./runtime.ts";
 import type { Start } from "./start-files.ts";
 import { callAt, settlesWithin, tooSlow, unavailable, withTimeLimit } from "./time-limit.ts";
@@ -216,6 +216,7 @@ export class Containers {
   async #endAtDeadline(entry: Entry, container: Container): Promise<void> {
     if (entry.exit) return;
     entry.isPastDeadline = true;
+    await keepAtDeadline(this.#options.snapshots, container);
     releaseSoon(entry);
     if (!(await settlesWithin(container.exited, STOP_TIMEOUT_MS)))
       this.#onExit(entry, { returncode: KILLED_RETURNCODE, oom: false });

@@ -10,6 +10,8 @@ import type { ProcessTableOptions } from "./process-table-options.ts";
 import { Reporter } from "./report.ts";
 import type { Runtime } from "./runtime.ts";
 import { createHostServer } from "./server.ts";
+import { Snapshots } from "./snapshots.ts";
+import { UnaskedImages } from "./unasked-images.ts";
 
 const CLOSE_GRACE_MS = 1_000;
 
@@ -50,11 +52,12 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   const logs = new LogArchive({ ...options, logsDir: `${options.dataDir}/logs`, pump });
   const deadlines = new Deadlines(`${options.dataDir}/deadlines`);
   const ends = new Ends(`${options.dataDir}/ends`);
-  const containers = new Containers({ runtime, logs, deadlines, ends, onExit: () => reporter?.soon() });
+  const snapshots = new Snapshots(runtime, new UnaskedImages(`${options.dataDir}/unasked`));
+  const containers = new Containers({ runtime, logs, deadlines, ends, snapshots, onExit: () => reporter?.soon() });
   await containers.recover();
   const attachments = new Attachments({ controlPlaneUrl: options.controlPlaneUrl, hostId, hostKey });
 
-  const server = createHostServer({ info, runtime, containers, attachments, hostKey });
+  const server = createHostServer({ info, runtime, containers, snapshots, attachments, hostKey });
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);
     server.listen(listen.port, listen.host, resolve);
@@ -69,6 +72,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       advertiseUrl: url,
       info,
       containers,
+      images: { list: () => snapshots.list(), remove: (imageId) => runtime.removeImage(imageId) },
     });
     reporter.start();
   }

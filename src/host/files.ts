@@ -2,7 +2,7 @@ import { randomBytes } from "node:crypto";
 import type { IncomingMessage } from "node:http";
 import { EndMarkerCheck } from "../contract/end-marker.ts";
 import { ApiError } from "../contract/errors.ts";
-import type { ByteRange } from "../backends/backend.ts";
+import type { ByteRange } from "../contract/byte-range.ts";
 import { readLine, runScript, runToEnd, type RunningScript } from "./file-script-run.ts";
 import { COMMIT_SCRIPT, DISCARD_SCRIPT, READ_SCRIPT, RECEIVE_SCRIPT } from "./file-scripts.ts";
 import type { Container } from "./runtime.ts";

@@ -1,4 +1,6 @@
 import type { Entry } from "./container-entry.ts";
+import type { Container } from "./runtime.ts";
+import type { Snapshots } from "./snapshots.ts";
 import { tooSlow, withTimeLimit } from "./time-limit.ts";
 
 /** How long one attempt to end a container may take. */
@@ -30,5 +32,14 @@ async function remove(entry: Entry): Promise<void> {
 export function releaseSoon(entry: Entry): void {
   release(entry).catch((error: unknown) => {
     console.error("sandbar host: a container could not be removed:", error);
+  });
+}
+
+/** Keeps the filesystem of a container that is to be ended at its deadline, where that was asked for. Never throws. */
+export async function keepAtDeadline(snapshots: Snapshots, container: Container): Promise<void> {
+  const { endImage, sandboxId } = container;
+  if (endImage === undefined) return;
+  await snapshots.keepUnasked(container, endImage).catch((error: unknown) => {
+    console.error(`sandbar host: the filesystem of ${sandboxId} could not be kept at its deadline:`, error);
   });
 }

@@ -1,6 +1,7 @@
 import { HostOrdersSchema, type HostInfo, type HostReport } from "../contract/host-protocol.ts";
 import { CONTROL_PLANE_AUDIENCE, signRequest } from "../contract/host-token.ts";
 import type { Containers } from "./containers.ts";
+import { ImageCensus, type ReportedImages } from "./image-census.ts";
 
 const INTERVAL_MS = 5_000;
 const JITTER_MS = 500;
@@ -15,6 +16,7 @@ export interface ReporterOptions {
   advertiseUrl: string;
   info: HostInfo;
   containers: Containers;
+  images: ReportedImages;
   log?: (line: string) => void;
 }
 
@@ -26,6 +28,7 @@ export class Reporter {
   #inFlight: Promise<void> | undefined;
   #isWanted = false;
   #isStopped = false;
+  readonly #census: ImageCensus;
   /** What the last report met: undefined before the first, empty when it arrived. */
   #trouble: string | undefined;
   readonly #abort = new AbortController();
@@ -33,6 +36,7 @@ export class Reporter {
   constructor(options: ReporterOptions) {
     this.#options = options;
     this.#log = options.log ?? ((line) => console.error(`sandbar host: ${line}`));
+    this.#census = new ImageCensus(options.images, this.#log);
   }
 
   start(): void {
@@ -77,7 +81,8 @@ export class Reporter {
   async #report(): Promise<void> {
     const { controlPlaneUrl, hostKey, advertiseUrl, info, containers } = this.#options;
     const url = new URL(`${controlPlaneUrl.replace(/\/+$/, "")}/v1/hosts/${info.host_id}/report`);
-    const report: HostReport = { url: advertiseUrl, info, containers: containers.list() };
+    const images = this.#census.page;
+    const report: HostReport = { url: advertiseUrl, info, containers: containers.list(), ...(images && { images }) };
     const response = await fetch(url, {
       method: "POST",
       headers: {
@@ -93,6 +98,8 @@ export class Reporter {
       throw new Error(`it answers ${response.status}`);
     }
     const orders = HostOrdersSchema.parse(await response.json());
+    if (images) this.#census.told(images);
+    this.#census.drop(orders.drop_images ?? []);
     for (const { sandbox_id: sandboxId, generation } of orders.reap) {
       this.#log(`removing ${sandboxId}: no sandbox claims it`);
       containers

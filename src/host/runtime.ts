@@ -1,5 +1,5 @@
 import { Readable, type Duplex, type Writable } from "node:stream";
-import type { Capabilities, ContainerExit, ExecSpec, StartSpec } from "../contract/host-protocol.ts";
+import type { Capabilities, ContainerExit, ExecSpec, ImageTarget, StartSpec } from "../contract/host-protocol.ts";
 import type { SignalName, TerminalSize } from "../contract/process.ts";
 
 /**
@@ -18,6 +18,12 @@ export interface Runtime {
   start(spec: StartSpec): Promise<Container>;
   /** The containers that an earlier run of this daemon left, running or ended, found by label or state file. */
   recover(): Promise<Container[]>;
+  /** Whether the snapshot is on this machine. */
+  hasImage(imageId: string): Promise<boolean>;
+  /** The snapshots on this machine, made here or pulled. */
+  listImages(): Promise<string[]>;
+  /** Stores a snapshot of this machine in the control plane's registry. `uploadedBytes`: what that did not have. */
+  pushImage(imageId: string, target: ImageTarget): Promise<{ uploadedBytes: number }>;
   /** Removes a snapshot; nothing happens when there is none. */
   removeImage(imageId: string): Promise<void>;
 }
@@ -37,6 +43,8 @@ export interface Container {
   readonly generation: number;
   /** Milliseconds since 1970. */
   readonly deadlineAt: number;
+  /** The id under which its filesystem is kept when it is ended at its deadline. */
+  readonly endImage: string | undefined;
   /** Raw TCP ports as the machine publishes them, by container port. */
   readonly publishedPorts: Record<string, number>;
   /** Resolves when the entrypoint (or, without one, everything) has ended by itself or by a kill. Never rejects. */

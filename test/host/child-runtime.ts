@@ -1,7 +1,7 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { connect } from "node:net";
-import type { StartSpec } from "../../src/contract/host-protocol.ts";
+import type { ImageTarget, StartSpec } from "../../src/contract/host-protocol.ts";
 import { SIGNALS } from "../../src/contract/process.ts";
 import { Readable } from "node:stream";
 import {
@@ -34,7 +34,7 @@ export class ChildRuntime implements Runtime {
   async start(spec: StartSpec): Promise<Container> {
     if (this.startDelayMs > 0) await new Promise((resolve) => setTimeout(resolve, this.startDelayMs));
     if (spec.image === "missing") throw new StartFailure("There is no image missing.");
-    const container = new ChildContainer(spec);
+    const container = new ChildContainer(spec, this);
     this.started.push(container);
     return container;
   }
@@ -43,13 +43,59 @@ export class ChildRuntime implements Runtime {
     return this.left;
   }
 
-  async removeImage(): Promise<void> {}
+  /** The snapshots here, and where they were stored. */
+  readonly images = new Map<string, ImageTarget | undefined>();
+  /** Every attempt, also those that fail. */
+  readonly kept: string[] = [];
+  readonly pushed: { imageId: string; target: ImageTarget }[] = [];
+  keepDelayMs = 0;
+  pushDelayMs = 0;
+  /** What goes wrong, until it is taken away again. */
+  keepFailure: Error | undefined;
+  pushFailure: Error | undefined;
+  listFailure: Error | undefined;
+  listDelay: Promise<void> | undefined;
+  findFailure: Error | undefined;
+  readonly stuckImages = new Set<string>();
+
+  async hasImage(imageId: string): Promise<boolean> {
+    if (this.findFailure) throw this.findFailure;
+    return this.images.has(imageId);
+  }
+
+  async listImages(): Promise<string[]> {
+    await this.listDelay;
+    if (this.listFailure) throw this.listFailure;
+    return [...this.images.keys()];
+  }
+
+  async keepImage(imageId: string): Promise<{ size: number }> {
+    this.kept.push(imageId);
+    await new Promise((wake) => setTimeout(wake, this.keepDelayMs));
+    if (this.keepFailure) throw this.keepFailure;
+    this.images.set(imageId, undefined);
+    return { size: 42 };
+  }
+
+  async pushImage(imageId: string, target: ImageTarget): Promise<{ uploadedBytes: number }> {
+    this.pushed.push({ imageId, target });
+    await new Promise((wake) => setTimeout(wake, this.pushDelayMs));
+    if (this.pushFailure) throw this.pushFailure;
+    this.images.set(imageId, target);
+    return { uploadedBytes: 1 };
+  }
+
+  async removeImage(imageId: string): Promise<void> {
+    if (this.stuckImages.has(imageId)) throw new Error("the image is stuck");
+    this.images.delete(imageId);
+  }
 }
 
 export class ChildContainer implements Container {
   readonly sandboxId: string;
   readonly generation: number;
   readonly deadlineAt: number;
+  readonly endImage: string | undefined;
   readonly publishedPorts = {};
   readonly main = undefined;
   readonly #exit = Promise.withResolvers<{ returncode: number; oom: boolean }>();
@@ -61,10 +107,17 @@ export class ChildContainer implements Container {
   /** Runs in the place of /bin/sh. */
   shell: string | undefined;
 
-  constructor(spec: Pick<StartSpec, "sandbox_id" | "generation" | "lifetime_ms">) {
+  readonly #runtime: ChildRuntime | undefined;
+
+  constructor(
+    spec: Pick<StartSpec, "sandbox_id" | "generation" | "lifetime_ms" | "end_image">,
+    runtime?: ChildRuntime,
+  ) {
+    this.#runtime = runtime;
     this.sandboxId = spec.sandbox_id;
     this.generation = spec.generation;
     this.deadlineAt = Date.now() + spec.lifetime_ms;
+    this.endImage = spec.end_image;
   }
 
   /** The entrypoint ends by itself. */
@@ -122,8 +175,9 @@ export class ChildContainer implements Container {
     return socket;
   }
 
-  async snapshot(): Promise<{ size: number }> {
-    return { size: 42 };
+  async snapshot(imageId: string): Promise<{ size: number }> {
+    if (this.isStopped) throw new Error("stopped");
+    return this.#runtime?.keepImage(imageId) ?? { size: 42 };
   }
 }
 

@@ -18,7 +18,8 @@ import {
 import { createServer } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { ByteRange, WriteOptions } from "../../src/backends/backend.ts";
+import type { ByteRange } from "../../src/contract/byte-range.ts";
+import type { WriteOptions } from "../../src/backends/backend.ts";
 import { AgentConnection } from "../../src/backends/cloudflare/agent/connection.ts";
 import { readFile, writeFile } from "../../src/backends/cloudflare/agent/files.ts";
 import { frame, list } from "../../src/backends/cloudflare/agent/frames.ts";

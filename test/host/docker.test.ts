@@ -25,6 +25,8 @@ import { until } from "./signed-host.ts";
 
 const host = await DockerHost.open();
 const { runtime, hostId, dataDir, started } = host;
+/** The engine's name of a snapshot. */
+const named = (imageId: string) => `sandbar/${hostId}:${imageId}`;
 const start = (more: Partial<StartSpec> = {}) => host.start(more);
 
 afterAll(() => host.close());
@@ -79,7 +81,7 @@ describe.skipIf(noEngine !== undefined)("docker runtime", { timeout: 30_000 }, (
       const { size } = await container.snapshot(imageId);
       expect(size).toBeGreaterThan(1_000_000);
       const about = execSync(
-        `docker image inspect sandbar/snapshot:${imageId}; docker history --no-trunc sandbar/snapshot:${imageId}`,
+        `docker image inspect ${named(imageId)}; docker history --no-trunc ${named(imageId)}`,
       ).toString();
       expect(about).not.toMatch(/TOKEN|s3cret|dev\.sandbar\.(host|sandbox|deadline)|2147483647/);
       expect((await exec(container, ["true"])).code).toBe(0);
@@ -92,7 +94,7 @@ describe.skipIf(noEngine !== undefined)("docker runtime", { timeout: 30_000 }, (
       const again = newId("image");
       await restored.snapshot(again);
       await runtime.removeImage(imageId);
-      await expect(runtime.start(spec({ image: `sandbar/snapshot:${again}` }))).rejects.toThrow(/is a snapshot/);
+      await expect(runtime.start(spec({ image: named(again) }))).rejects.toThrow(/is a snapshot/);
       await expect(runtime.start(spec({ image: imageId }))).rejects.toThrow(StartFailure);
       expect((await exec(restored, ["cat", "/root/kept"])).code).toBe(0);
       const base = inspect(restored, "{{.Image}}");

@@ -67,10 +67,14 @@ class EngineDoor {
 describe.skipIf(noEngine !== undefined)("a host whose engine is away when it starts", () => {
   const door = new EngineDoor();
   const before = process.env["DOCKER_HOST"];
-  let options: { dataDir: string; hostId: string };
+  let options: { dataDir: string; hostId: string; controlPlaneUrl: string };
   beforeEach(() => {
     process.env["DOCKER_HOST"] = `unix://${door.path}`;
-    options = { dataDir: mkdtempSync("/tmp/sandbar-away-"), hostId: newId("host") };
+    options = {
+      dataDir: mkdtempSync("/tmp/sandbar-away-"),
+      hostId: newId("host"),
+      controlPlaneUrl: "http://127.0.0.1:9",
+    };
   });
   afterEach(() => {
     door.close();

@@ -13,6 +13,7 @@ import { adoptExec, spawnExec } from "./exec.ts";
 import { endedProcess } from "./exec-output.ts";
 import { type LauncherFolders, removeFolders } from "./folders.ts";
 import { signalInside } from "./group-signal.ts";
+import type { LocalImages } from "./images.ts";
 import { KernelView } from "./kernel-view.ts";
 import { LABELS } from "./labels.ts";
 import { removeContainer } from "./removal.ts";
@@ -25,6 +26,7 @@ const EXEC_ID = /^[0-9a-f]{64}$/;
 /** What starts the processes of a container, beside the engine. */
 export interface ContainerParts {
   engine: Engine;
+  images: LocalImages;
   info: ContainerInspectInfo;
   /** Of a container that was made with a launcher, also where that is no more. */
   folders?: LauncherFolders | undefined;
@@ -38,6 +40,7 @@ export class DockerContainer implements Container {
   readonly sandboxId: string;
   readonly generation: number;
   readonly deadlineAt: number;
+  readonly endImage: string | undefined;
   readonly publishedPorts: Record<string, number>;
   readonly exited: Promise<Omit<ContainerExit, "deadline">>;
   readonly #parts: ContainerParts;
@@ -58,6 +61,7 @@ export class DockerContainer implements Container {
     this.sandboxId = labels[LABELS.sandbox] ?? "";
     this.generation = Number(labels[LABELS.generation]);
     this.deadlineAt = Number(labels[LABELS.deadline]);
+    this.endImage = labels[LABELS.endImage];
     this.publishedPorts = publishedPorts(info);
     this.#address = Object.values(info.NetworkSettings.Networks)[0]?.IPAddress || undefined;
     this.#exit = new ContainerExitWatch(engine, info.Id, view, parts.folders !== undefined);
@@ -167,10 +171,8 @@ export class DockerContainer implements Container {
       await before;
       // A launcher that stands still would seem not to take what is just being started.
       await Promise.allSettled(this.#spawning);
-      const { engine, info } = this.#parts;
-      return await snapshotContainer(engine, info.Id, imageId, (commit) => {
-        void Promise.allSettled([commit]).then(() => paused.resolve());
-      });
+      const { engine, images, info } = this.#parts;
+      return await snapshotContainer(engine, info.Id, images.namesOf(imageId), paused.resolve);
     } finally {
       paused.resolve();
     }

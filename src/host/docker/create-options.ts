@@ -47,6 +47,7 @@ export function createOptions(plan: Plan): ContainerCreateOptions {
       [LABELS.generation]: String(spec.generation),
       [LABELS.deadline]: String(Date.now() + spec.lifetime_ms),
       ...(controlDir !== undefined && { [LABELS.launcher]: "true" }),
+      ...(spec.end_image !== undefined && { [LABELS.endImage]: spec.end_image }),
       ...(spec.entrypoint && { [LABELS.entrypoint]: "true" }),
     },
     ExposedPorts: Object.fromEntries(ports.map((port) => [port, {}])),

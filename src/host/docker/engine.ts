@@ -1,7 +1,6 @@
 import type { IncomingMessage } from "node:http";
 import type { Duplex, Readable } from "node:stream";
 import { text } from "node:stream/consumers";
-import Docker from "dockerode";
 import type {
   ContainerCreateOptions,
   ContainerInspectInfo,
@@ -12,7 +11,8 @@ import type {
   NetworkCreateOptions,
 } from "dockerode";
 import type { SignalName, TerminalSize } from "../../contract/process.ts";
-import { EngineError, engineError, progressEnd } from "./engine-error.ts";
+import { EngineError } from "./engine-error.ts";
+import { CALL_TIMEOUT_MS, ImageCalls, SLOW_CALL_TIMEOUT_MS } from "./engine-images.ts";
 
 export { EngineError };
 
@@ -30,10 +30,6 @@ export type ExecOptions = ExecCreateOptions & { ConsoleSize?: [rows: number, col
 
 const WAIT_STATUS = { 200: true, 400: "bad parameter", 404: "no such container", 500: "server error" };
 
-const CALL_TIMEOUT_MS = 30_000;
-/** Start, remove and commit touch the disk: on a busy machine they take their time. */
-const SLOW_CALL_TIMEOUT_MS = 120_000;
-const PULL_TIMEOUT_MS = 600_000;
 const COMMIT_TIMEOUT_MS = 600_000;
 
 /** What a HEAD of a file in a container says. `mode` holds Go's bits: the low nine are rwxrwxrwx, the top one is "directory". */
@@ -57,22 +53,13 @@ export interface CommitConfig {
   Cmd: string[];
 }
 
-/** The calls of the Docker Engine API that this runtime makes, each with an end. The only file that knows dockerode. */
-export class Engine {
-  readonly #docker: Docker;
-
-  constructor(socketPath: string | undefined) {
-    // A socket kept alive over a restart of the engine fails the next call. By header, not by an `agent`: docker-modem formats
-    // its options for a debug log on every call, with all that hangs on them, and an agent holds every open connection.
-    const options = { headers: { Connection: "close" }, ...(socketPath ? { socketPath } : {}) };
-    this.#docker = new Docker(options);
-  }
-
-  info = (): Promise<EngineInfo> => this.#call(CALL_TIMEOUT_MS, () => this.#docker.info());
+/** The calls of the Docker Engine API that this runtime makes, each with an end. Only this file and that of its images know dockerode. */
+export class Engine extends ImageCalls {
+  info = (): Promise<EngineInfo> => this.call(CALL_TIMEOUT_MS, () => this.docker.info());
 
   hasNetwork = async (name: string): Promise<boolean> => {
     try {
-      await this.#call(CALL_TIMEOUT_MS, () => this.#docker.getNetwork(name).inspect());
+      await this.call(CALL_TIMEOUT_MS, () => this.docker.getNetwork(name).inspect());
       return true;
     } catch (error) {
       if (error instanceof EngineError && error.status === 404) return false;
@@ -81,22 +68,22 @@ export class Engine {
   };
 
   createNetwork = async (options: NetworkCreateOptions): Promise<void> => {
-    await this.#call(SLOW_CALL_TIMEOUT_MS, (abortSignal) => this.#docker.createNetwork({ ...options, abortSignal }));
+    await this.call(SLOW_CALL_TIMEOUT_MS, (abortSignal) => this.docker.createNetwork({ ...options, abortSignal }));
   };
 
   create = async (options: ContainerCreateOptions): Promise<string> =>
-    (await this.#call(SLOW_CALL_TIMEOUT_MS, (abortSignal) => this.#docker.createContainer({ ...options, abortSignal })))
+    (await this.call(SLOW_CALL_TIMEOUT_MS, (abortSignal) => this.docker.createContainer({ ...options, abortSignal })))
       .id;
 
   start = (id: string): Promise<void> =>
-    this.#call(SLOW_CALL_TIMEOUT_MS, (abortSignal) => this.#docker.getContainer(id).start({ abortSignal }));
+    this.call(SLOW_CALL_TIMEOUT_MS, (abortSignal) => this.docker.getContainer(id).start({ abortSignal }));
 
   inspect = (id: string): Promise<ContainerInspectInfo> =>
-    this.#call(CALL_TIMEOUT_MS, (abortSignal) => this.#docker.getContainer(id).inspect({ abortSignal }));
+    this.call(CALL_TIMEOUT_MS, (abortSignal) => this.docker.getContainer(id).inspect({ abortSignal }));
 
   /** Waits until the container has ended, at most `timeoutMs`. Rejects at once when the engine goes down meanwhile. */
   wait = (id: string, timeoutMs: number): Promise<{ StatusCode: number }> =>
-    this.#call(timeoutMs, async (abortSignal) => {
+    this.call(timeoutMs, async (abortSignal) => {
       // The head of the answer comes at once and its body with the end. Of a body that is cut off dockerode itself would never say.
       const options = {
         path: `/containers/${id}/wait`,
@@ -106,22 +93,22 @@ export class Engine {
         statusCodes: WAIT_STATUS,
       };
       const body = await new Promise<Readable>((done, fail) =>
-        this.#docker.modem.dial(options, (error, stream) => (error ? fail(error as Error) : done(stream as Readable))),
+        this.docker.modem.dial(options, (error, stream) => (error ? fail(error as Error) : done(stream as Readable))),
       );
       return JSON.parse(await text(body)) as { StatusCode: number };
     });
 
   /** Kills and removes a container with its anonymous volumes. */
   remove = (id: string): Promise<void> =>
-    this.#call(SLOW_CALL_TIMEOUT_MS, (abortSignal) =>
-      this.#docker.getContainer(id).remove({ force: true, v: true, abortSignal }),
+    this.call(SLOW_CALL_TIMEOUT_MS, (abortSignal) =>
+      this.docker.getContainer(id).remove({ force: true, v: true, abortSignal }),
     );
 
   /** The ids of all containers with this label, running or not. */
   list = async (label: string): Promise<string[]> => {
     const filters = { label: [label] };
-    const found = await this.#call(CALL_TIMEOUT_MS, (abortSignal) =>
-      this.#docker.listContainers({ all: true, filters, abortSignal }),
+    const found = await this.call(CALL_TIMEOUT_MS, (abortSignal) =>
+      this.docker.listContainers({ all: true, filters, abortSignal }),
     );
     return found.map((container) => container.Id);
   };
@@ -129,8 +116,8 @@ export class Engine {
   /** Undefined when there is no such file. */
   stat = async (id: string, path: string): Promise<FileStat | undefined> => {
     try {
-      const response: IncomingMessage = await this.#call(CALL_TIMEOUT_MS, (abortSignal) =>
-        this.#docker.getContainer(id).infoArchive({ path, abortSignal }),
+      const response: IncomingMessage = await this.call(CALL_TIMEOUT_MS, (abortSignal) =>
+        this.docker.getContainer(id).infoArchive({ path, abortSignal }),
       );
       response.resume();
       const header = String(response.headers["x-docker-container-path-stat"] ?? "");
@@ -147,92 +134,54 @@ export class Engine {
     // Podman reads no configuration from the body, only the instructions.
     const changes = config.Env.map(envInstruction);
     const options = { _query: { container: id, pause: true, changes }, _body: config };
-    const { Id } = await this.#call(COMMIT_TIMEOUT_MS, (abortSignal) =>
-      this.#docker.getContainer(id).commit({ ...options, abortSignal }),
+    const { Id } = await this.call(COMMIT_TIMEOUT_MS, (abortSignal) =>
+      this.docker.getContainer(id).commit({ ...options, abortSignal }),
     );
     return Id as string;
   };
 
-  inspectImage = (reference: string): Promise<ImageInspectInfo> =>
-    this.#call(CALL_TIMEOUT_MS, () => this.#docker.getImage(reference).inspect());
-
-  /** Pulls an image; rejects with the registry's reason. */
-  pull = (reference: string): Promise<void> =>
-    this.#call(PULL_TIMEOUT_MS, async (abortSignal) => {
-      await progressEnd(await this.#docker.pull(reference, { abortSignal }));
-    });
-
-  /** Loads an archive in the form of `docker save`. */
-  load = (archive: Buffer): Promise<void> =>
-    this.#call(SLOW_CALL_TIMEOUT_MS, async (abortSignal) => {
-      // dockerode takes a Buffer as well as a stream; its types do not say so.
-      await progressEnd(await this.#docker.loadImage(archive as unknown as NodeJS.ReadableStream, { abortSignal }));
-    });
-
-  tag = (image: string, repo: string, tag: string): Promise<void> =>
-    this.#call(CALL_TIMEOUT_MS, (abortSignal) => this.#docker.getImage(image).tag({ repo, tag, abortSignal }));
-
-  removeImage = async (reference: string, options: { force: boolean }): Promise<void> => {
-    await this.#call(SLOW_CALL_TIMEOUT_MS, (abortSignal) =>
-      this.#docker.getImage(reference).remove({ ...options, abortSignal }),
-    );
-  };
-
   /** Prepares a process with the streams that are asked for; answers the id of the exec. */
   createExec = async (id: string, request: ExecOptions): Promise<string> =>
-    (
-      await this.#call(CALL_TIMEOUT_MS, (abortSignal) =>
-        this.#docker.getContainer(id).exec({ ...request, abortSignal }),
-      )
-    ).id;
+    (await this.call(CALL_TIMEOUT_MS, (abortSignal) => this.docker.getContainer(id).exec({ ...request, abortSignal })))
+      .id;
 
   /** Starts it; answers the raw connection: stdout and stderr multiplexed, or a terminal's bytes as they are. */
   startExec = (execId: string, options: { isTerminal: boolean }): Promise<Duplex> =>
-    this.#call(SLOW_CALL_TIMEOUT_MS, (abortSignal) =>
-      this.#docker
+    this.call(SLOW_CALL_TIMEOUT_MS, (abortSignal) =>
+      this.docker
         .getExec(execId)
         .start({ hijack: true, stdin: true, Detach: false, Tty: options.isTerminal, abortSignal }),
     );
 
   resizeExec = async (execId: string, { rows, cols }: TerminalSize): Promise<void> => {
-    await this.#call(CALL_TIMEOUT_MS, (abortSignal) =>
-      this.#docker.getExec(execId).resize({ h: rows, w: cols, abortSignal }),
+    await this.call(CALL_TIMEOUT_MS, (abortSignal) =>
+      this.docker.getExec(execId).resize({ h: rows, w: cols, abortSignal }),
     );
   };
 
   /** The entrypoint's output from now on, multiplexed. */
   attach = (id: string): Promise<Duplex> =>
-    this.#call(CALL_TIMEOUT_MS, async (abortSignal) => {
+    this.call(CALL_TIMEOUT_MS, async (abortSignal) => {
       const streams = { stream: true, hijack: true, stdin: false, stdout: true, stderr: true, logs: false };
-      return (await this.#docker.getContainer(id).attach({ ...streams, abortSignal })) as Duplex;
+      return (await this.docker.getContainer(id).attach({ ...streams, abortSignal })) as Duplex;
     });
+
+  /** Lets all that runs in the container stand still. */
+  pause = async (id: string): Promise<void> => {
+    await this.call(CALL_TIMEOUT_MS, (abortSignal) => this.docker.getContainer(id).pause({ abortSignal }));
+  };
+
+  unpause = async (id: string): Promise<void> => {
+    await this.call(CALL_TIMEOUT_MS, (abortSignal) => this.docker.getContainer(id).unpause({ abortSignal }));
+  };
 
   /** Signals the container's first process. */
   kill = async (id: string, signal: SignalName): Promise<void> => {
-    await this.#call(CALL_TIMEOUT_MS, (abortSignal) => this.#docker.getContainer(id).kill({ signal, abortSignal }));
+    await this.call(CALL_TIMEOUT_MS, (abortSignal) => this.docker.getContainer(id).kill({ signal, abortSignal }));
   };
 
   inspectExec = (execId: string): Promise<ExecInspectInfo> =>
-    this.#call(CALL_TIMEOUT_MS, (abortSignal) => this.#docker.getExec(execId).inspect({ abortSignal }));
-
-  /** Ends a call that takes too long. The signal is let go of afterwards: it would cut a connection handed on to the caller. */
-  async #call<T>(timeoutMs: number, action: (abortSignal: AbortSignal) => Promise<T>): Promise<T> {
-    const controller = new AbortController();
-    const expired = Promise.withResolvers<never>();
-    const timer = setTimeout(() => {
-      controller.abort();
-      expired.reject(
-        new EngineError(`the container engine did not answer within ${timeoutMs / 1000} s`, undefined, undefined),
-      );
-    }, timeoutMs);
-    try {
-      return await Promise.race([action(controller.signal), expired.promise]);
-    } catch (error) {
-      throw error instanceof EngineError ? error : engineError(error);
-    } finally {
-      clearTimeout(timer);
-    }
-  }
+    this.call(CALL_TIMEOUT_MS, (abortSignal) => this.docker.getExec(execId).inspect({ abortSignal }));
 }
 
 /** `KEY=value` as an instruction of a Dockerfile; what the value holds is not expanded. */

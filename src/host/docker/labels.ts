@@ -9,4 +9,6 @@ export const LABELS = {
   launcher: "dev.sandbar.launcher",
   /** It has an entrypoint of its own, to be shown as a process. */
   entrypoint: "dev.sandbar.entrypoint",
+  /** The id under which its filesystem is kept at its deadline. */
+  endImage: "dev.sandbar.end-image",
 } as const;

@@ -4,19 +4,21 @@ import { ContainerLauncher } from "./container-launcher.ts";
 import { DockerContainer } from "./container.ts";
 import { EngineError, type ContainerInspectInfo, type Engine } from "./engine.ts";
 import { type Folders, hasStarted, type LauncherFolders } from "./folders.ts";
+import type { LocalImages } from "./images.ts";
 import { LABELS } from "./labels.ts";
 import { patiently } from "./patience.ts";
 import { removeContainer } from "./removal.ts";
 
 interface Parts {
   engine: Engine;
+  images: LocalImages;
   folders: Folders;
   isRemapped: boolean;
 }
 
 /** A container that an earlier daemon left; undefined for one whose start was cut off, which is removed: it will be asked for again. */
 export async function recoverContainer(parts: Parts, id: string): Promise<DockerContainer | undefined> {
-  const { engine } = parts;
+  const { engine, images } = parts;
   const info = await inspect(engine, id);
   if (!info) return undefined;
   const { [LABELS.sandbox]: sandboxId, [LABELS.generation]: generation } = info.Config.Labels;
@@ -26,9 +28,11 @@ export async function recoverContainer(parts: Parts, id: string): Promise<Docker
     await patiently(() => removeContainer(engine, id));
     return undefined;
   }
-  if (!folders) return new DockerContainer({ engine, info, attached: await attachAnew(engine, info) });
+  // A daemon that ended in the middle of a snapshot has left it standing still.
+  if (info.State.Paused) await patiently(() => engine.unpause(id));
+  if (!folders) return new DockerContainer({ engine, images, info, attached: await attachAnew(engine, info) });
   const launcher = await adoptLauncher(info, folders, parts.isRemapped);
-  const container = new DockerContainer({ engine, info, folders, launcher });
+  const container = new DockerContainer({ engine, images, info, folders, launcher });
   container.recoverMain();
   return container;
 }

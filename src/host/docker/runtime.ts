@@ -1,15 +1,16 @@
-import { mkdir, realpath } from "node:fs/promises";
-import type { Capabilities, StartSpec } from "../../contract/host-protocol.ts";
+import { mkdir, readFile, realpath, rm, writeFile } from "node:fs/promises";
+import type { Capabilities, ImageTarget, StartSpec } from "../../contract/host-protocol.ts";
 import { openRuntimeDir } from "../runtime-dir.ts";
 import type { Container, Runtime } from "../runtime.ts";
 import { Engine } from "./engine.ts";
 import { Folders } from "./folders.ts";
-import { removeSnapshot } from "./images.ts";
+import { LocalImages } from "./images.ts";
 import { LABELS } from "./labels.ts";
 import { requireNetwork } from "./network.ts";
 import { patiently } from "./patience.ts";
 import { Reach } from "./reach.ts";
 import { recoverContainer } from "./recovery.ts";
+import { RegistryImages } from "./registry-images.ts";
 import { Starter } from "./starter.ts";
 import { prepareTools } from "./tools.ts";
 
@@ -22,6 +23,8 @@ export interface DockerRuntimeOptions {
   socketPath?: string;
   /** Where the launchers' FIFOs live; see `runtime-dir.ts`. */
   runtimeDir?: string | undefined;
+  /** Whose registry has the images that travel; without a trailing slash. */
+  controlPlaneUrl?: string | undefined;
   /** False: the engine starts every process by itself, as it must where a launcher cannot work. */
   useLauncher?: boolean;
 }
@@ -43,8 +46,13 @@ export async function openDockerRuntime(options: DockerRuntimeOptions): Promise<
   };
   await mkdir(options.dataDir, { recursive: true, mode: 0o700 });
   const dataDir = await realpath(options.dataDir);
+  const addressFile = `${dataDir}/gateway`;
+  await forgetMoving(engine, addressFile);
+  const registry = new RegistryImages(engine, options.controlPlaneUrl, (address) => writeFile(addressFile, address));
+  const images = new LocalImages(engine, options.hostId, registry, await emptyDraftDir(dataDir));
   const starter = new Starter({
     engine,
+    images,
     hostId: options.hostId,
     network: await patiently(() => requireNetwork(engine)),
     folders: new Folders(options.runtimeDir ?? (await openRuntimeDir(dataDir)), dataDir),
@@ -52,7 +60,23 @@ export async function openDockerRuntime(options: DockerRuntimeOptions): Promise<
     // Then the container's root is not this daemon's.
     isRemapped: info.SecurityOptions?.some((option) => /^name=(userns|rootless)/.test(option)) ?? false,
   });
-  return new DockerRuntime(starter, capabilities);
+  return new DockerRuntime(starter, registry, capabilities);
+}
+
+/** What an earlier daemon was moving when it was killed has names of the engine's under the address that it had. */
+async function forgetMoving(engine: Engine, addressFile: string): Promise<void> {
+  const address = await readFile(addressFile, "utf8").catch(() => undefined);
+  if (address === undefined) return;
+  const left = (await engine.allReferences()).filter((reference) => reference.startsWith(`${address}/`));
+  for (const reference of left) await engine.removeImage(reference, { force: false }).catch(() => undefined);
+}
+
+/** What an earlier daemon left there is of no use. */
+async function emptyDraftDir(dataDir: string): Promise<string> {
+  const dir = `${dataDir}/drafts`;
+  await rm(dir, { recursive: true, force: true });
+  await mkdir(dir, { mode: 0o700 });
+  return dir;
 }
 
 class DockerRuntime implements Runtime {
@@ -60,9 +84,11 @@ class DockerRuntime implements Runtime {
   readonly defaultImage = "debian:bookworm-slim";
   readonly capabilities: Capabilities;
   readonly #starter: Starter;
+  readonly #registry: RegistryImages;
 
-  constructor(starter: Starter, capabilities: Capabilities) {
+  constructor(starter: Starter, registry: RegistryImages, capabilities: Capabilities) {
     this.#starter = starter;
+    this.#registry = registry;
     this.capabilities = capabilities;
   }
 
@@ -84,7 +110,23 @@ class DockerRuntime implements Runtime {
     return found;
   }
 
+  async hasImage(imageId: string): Promise<boolean> {
+    return (await this.#images.find(imageId)) !== undefined;
+  }
+
+  listImages(): Promise<string[]> {
+    return this.#images.list();
+  }
+
+  pushImage(imageId: string, target: ImageTarget): Promise<{ uploadedBytes: number }> {
+    return this.#registry.push(this.#images.referenceOf(imageId), target);
+  }
+
   removeImage(imageId: string): Promise<void> {
-    return removeSnapshot(this.#starter.parts.engine, imageId);
+    return this.#images.remove(imageId);
+  }
+
+  get #images(): LocalImages {
+    return this.#starter.parts.images;
   }
 }

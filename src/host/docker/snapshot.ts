@@ -1,7 +1,16 @@
 import { createHash } from "node:crypto";
 import type { Engine, ImageInspectInfo } from "./engine.ts";
-import { findImage, removeNamelessSnapshot, SNAPSHOT_LABEL, SNAPSHOT_REPOSITORY, snapshotReference } from "./images.ts";
+import { type PackedLayer, upperThatCommitLoses, withExactLayer } from "./exact-layer.ts";
+import { findImage, SNAPSHOT_LABEL } from "./images.ts";
 import { tarArchive } from "./tar-archive.ts";
+
+/** What a snapshot is called: `reference` ends with its id as the tag. */
+export interface SnapshotNames {
+  imageId: string;
+  reference: string;
+  /** Where a layer of our own may lie until the engine has it. */
+  draftDir: string;
+}
 
 /**
  * Keeps a container's filesystem as an image with the configuration of the image it was made from. `size` is the whole
@@ -10,13 +19,14 @@ import { tarArchive } from "./tar-archive.ts";
  * A commit writes the container's configuration into the image, and the API can add to it but take nothing away: the
  * sandbox's variables, secrets among them, would stay. So the committed image lends its layers only: an archive that holds a
  * clean configuration and names the same layers is loaded, which moves no data, and the committed image is dropped.
- * `pausing` is called with the commit, during which the container stands still.
+ * Where the commit does not take all of the files along, the archive brings a layer of our own in the place of the commit's.
+ * `moves` is called once the container goes on.
  */
 export async function snapshotContainer(
   engine: Engine,
   containerId: string,
-  imageId: string,
-  pausing: (commit: Promise<unknown>) => void = () => undefined,
+  { imageId, reference, draftDir }: SnapshotNames,
+  moves: () => void = () => undefined,
 ): Promise<{ size: number }> {
   const container = await engine.inspect(containerId);
   const base = await engine.inspectImage(container.Image);
@@ -24,28 +34,40 @@ export async function snapshotContainer(
   const labels = { ...emptied(container.Config.Labels, base), [SNAPSHOT_LABEL]: imageId };
   const command = { Entrypoint: listOf(base.Config.Entrypoint), Cmd: listOf(base.Config.Cmd) };
   const commit = engine.commit(containerId, { Env: blanked(own, base), Labels: labels, ...command });
-  pausing(commit);
-  const committedId = await commit;
-  const previous = await findImage(engine, snapshotReference(imageId));
+  const [committedId, upper] = await Promise.all([commit, upperThatCommitLoses(container)]);
+  if (upper === undefined) moves();
   let kept = false;
   try {
     const committed = await engine.inspectImage(committedId);
-    const clean = await loadClean(engine, committed, base, imageId);
+    const load = (layer?: PackedLayer) => loadClean(engine, committed, base, { imageId, reference }, layer);
+    const exact =
+      upper !== undefined &&
+      (await withExactLayer(engine, containerId, upper, draftDir, (layer) => {
+        moves();
+        return load(layer);
+      }));
+    const clean = exact || (await load());
     if (clean) return { size: clean.Size };
     // A store that wants the layers in the archive (containerd, Podman): keep the commit, its variables empty.
     requireNoSecret(committed, own);
-    await engine.tag(committedId, SNAPSHOT_REPOSITORY, imageId);
+    await engine.tag(committedId, reference.slice(0, reference.lastIndexOf(":")), imageId);
     kept = true;
     return { size: committed.Size };
   } finally {
-    // A second snapshot under one id takes the name from the first.
-    if (previous) await removeNamelessSnapshot(engine, previous.Id);
+    moves();
     if (!kept) await engine.removeImage(committedId, { force: true }).catch(() => undefined);
   }
 }
 
-async function loadClean(engine: Engine, committed: ImageInspectInfo, base: ImageInspectInfo, imageId: string) {
-  const layers = committed.RootFS.Layers ?? [];
+/** An image of a committed one's layers, the last of them in the place of its own where there is a `layer`. Undefined where the engine cannot do so. */
+async function loadClean(
+  engine: Engine,
+  committed: ImageInspectInfo,
+  base: ImageInspectInfo,
+  { imageId, reference }: Pick<SnapshotNames, "imageId" | "reference">,
+  layer: PackedLayer | undefined,
+): Promise<ImageInspectInfo | undefined> {
+  const layers = layer ? [...(base.RootFS.Layers ?? []), layer.diffId] : (committed.RootFS.Layers ?? []);
   const created = committed.Created;
   const config = JSON.stringify({
     architecture: committed.Architecture,
@@ -56,13 +78,13 @@ async function loadClean(engine: Engine, committed: ImageInspectInfo, base: Imag
     history: layers.map(() => ({ created, created_by: "sandbar snapshot" })),
   });
   const configName = `${createHash("sha256").update(config).digest("hex")}.json`;
-  const reference = snapshotReference(imageId);
-  const manifest = [
-    { Config: configName, RepoTags: [reference], Layers: layers.map((_, index) => `${index}/layer.tar`) },
-  ];
+  const names = layers.map((_, index) => `${index}/layer.tar`);
+  const manifest = [{ Config: configName, RepoTags: [reference], Layers: names }];
+  const files = { [configName]: config, "manifest.json": JSON.stringify(manifest) };
   try {
-    await engine.load(tarArchive({ [configName]: config, "manifest.json": JSON.stringify(manifest) }));
-  } catch {
+    await engine.load(tarArchive(layer ? { ...files, [names.at(-1)!]: layer } : files));
+  } catch (error) {
+    if (layer) throw error;
     return undefined;
   }
   const loaded = await findImage(engine, reference);

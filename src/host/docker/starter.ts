@@ -8,7 +8,7 @@ import { DockerContainer } from "./container.ts";
 import { createOptions, firstProcess, type Plan } from "./create-options.ts";
 import { type Engine, EngineError, type ImageInspectInfo } from "./engine.ts";
 import { type Folders, markStarted } from "./folders.ts";
-import { requireImage } from "./images.ts";
+import type { LocalImages } from "./images.ts";
 import { neverArrived, patiently } from "./patience.ts";
 import { requireProgram } from "./program.ts";
 import type { Reach } from "./reach.ts";
@@ -28,6 +28,7 @@ const DISCARD_MS = 30_000;
 
 export interface StarterParts {
   engine: Engine;
+  images: LocalImages;
   hostId: string;
   network: string;
   folders: Folders;
@@ -46,9 +47,9 @@ export class Starter {
 
   /** Throws {@link StartFailure}, and leaves nothing behind whenever it throws. */
   async start(spec: StartSpec): Promise<DockerContainer> {
-    const { engine, reach } = this.parts;
+    const { images, reach } = this.parts;
     try {
-      const image = await requireImage(engine, spec.image);
+      const image = await images.require(spec);
       for (let attempt = 1; ; attempt++) {
         const plan = this.#plan(spec, image.reference);
         try {
@@ -66,7 +67,7 @@ export class Starter {
 
   /** With a launcher as the first process; undefined when that has turned out not to work here. */
   async #launch(plan: Plan, image: ImageInspectInfo): Promise<DockerContainer | undefined> {
-    const { engine, reach, isRemapped } = this.parts;
+    const { engine, images, reach, isRemapped } = this.parts;
     const { spec } = plan;
     const folders = this.parts.folders.of(folderName(spec));
     const launcher = await ContainerLauncher.create(folders, { user: image.Config.User, isRemapped });
@@ -79,7 +80,7 @@ export class Starter {
     }
     try {
       await engine.start(plan.name);
-      container = new DockerContainer({ engine, info: await engine.inspect(plan.name), folders, launcher });
+      container = new DockerContainer({ engine, images, info: await engine.inspect(plan.name), folders, launcher });
       if (await this.#isReady(spec, launcher, container)) {
         reach.launcherWorks();
         if (spec.entrypoint) await container.enter(spec.entrypoint, spec.pty);
@@ -98,7 +99,7 @@ export class Starter {
 
   /** The engine runs the entrypoint, or something that idles. */
   async #run(plan: Plan, image: ImageInspectInfo): Promise<DockerContainer> {
-    const { engine } = this.parts;
+    const { engine, images } = this.parts;
     const { name, spec } = plan;
     if (spec.pty) throw unsupported("pty", "this host cannot give an entrypoint a terminal");
     await this.#create(plan);
@@ -109,7 +110,7 @@ export class Starter {
       await engine.start(name);
       const info = await engine.inspect(name);
       const attached = connection && new AttachedMain(engine, info.Id, connection);
-      return new DockerContainer({ engine, info, attached });
+      return new DockerContainer({ engine, images, info, attached });
     } catch (error) {
       await this.#discard(name);
       throw error;

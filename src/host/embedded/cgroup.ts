@@ -1,4 +1,5 @@
-import { mkdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
 import { version1Parents, version2Parent, type Controller } from "./cgroup-parents.ts";
 import { readOomKills } from "../linux/oom.ts";
 import { run } from "./machine.ts";
@@ -20,22 +21,28 @@ export interface Limits {
 export class Cgroups {
   readonly #parents: Partial<Record<Controller, string>>;
   readonly #version: 1 | 2;
+  readonly #owner: string;
 
-  private constructor(version: 1 | 2, parents: Partial<Record<Controller, string>>) {
+  private constructor(version: 1 | 2, parents: Partial<Record<Controller, string>>, owner: string) {
     this.#version = version;
     this.#parents = parents;
+    this.#owner = owner;
   }
 
-  /** Finds what really works: a controller counts when a process has been seen to enter a group of it. */
-  static async probe(): Promise<Cgroups> {
+  /**
+   * Finds what really works: a controller counts when a process has been seen to enter a group of it. `dataDir` tells the groups
+   * of one host from those of another on the same machine: a sandbox may have been begun on the one and run on the other.
+   */
+  static async probe(dataDir: string): Promise<Cgroups> {
+    const owner = createHash("sha256").update(dataDir).digest("hex").slice(0, 8);
     const parent = version2Parent();
     const candidates =
       parent === undefined
-        ? new Cgroups(1, version1Parents())
-        : new Cgroups(2, { memory: parent, cpu: parent, pids: parent, freezer: parent });
+        ? new Cgroups(1, version1Parents(), owner)
+        : new Cgroups(2, { memory: parent, cpu: parent, pids: parent, freezer: parent }, owner);
     const working: Partial<Record<Controller, string>> = {};
     for (const [controller, parent] of Object.entries(candidates.#parents) as [Controller, string][]) {
-      const one = new Cgroups(candidates.#version, { [controller]: parent });
+      const one = new Cgroups(candidates.#version, { [controller]: parent }, owner);
       const group = one.group(`probe-${process.pid}`);
       try {
         group.make({ cpu: 1, memory: 64 });
@@ -47,7 +54,7 @@ export class Cgroups {
         await group.remove().catch(() => {});
       }
     }
-    return new Cgroups(candidates.#version, working);
+    return new Cgroups(candidates.#version, working, owner);
   }
 
   has(controller: Controller): boolean {
@@ -55,10 +62,13 @@ export class Cgroups {
   }
 
   group(name: string): Cgroup {
-    const paths = new Map(
-      Object.entries(this.#parents).map(([key, parent]) => [key as Controller, `${parent}/sandbar-${name}`]),
-    );
-    return new Cgroup(this.#version, paths);
+    const pathIn = (parent: string) => {
+      // As groups were called when a machine had one host.
+      const old = `${parent}/sandbar-${name}`;
+      return existsSync(old) ? old : `${parent}/sandbar-${this.#owner}-${name}`;
+    };
+    const paths = Object.entries(this.#parents).map(([key, parent]) => [key as Controller, pathIn(parent)] as const);
+    return new Cgroup(this.#version, new Map(paths));
   }
 }
 

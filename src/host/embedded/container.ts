@@ -49,6 +49,7 @@ export class EmbeddedContainer implements Container {
   readonly sandboxId: string;
   readonly generation: number;
   readonly deadlineAt: number;
+  readonly endImage: string | undefined;
   readonly publishedPorts: Record<string, number> = {};
   readonly exited: Promise<Omit<ContainerExit, "deadline">>;
   readonly #exit = Promise.withResolvers<Omit<ContainerExit, "deadline">>();
@@ -66,6 +67,7 @@ export class EmbeddedContainer implements Container {
     this.sandboxId = parts.spec.sandbox_id;
     this.generation = parts.spec.generation;
     this.deadlineAt = parts.deadlineAt;
+    this.endImage = parts.spec.end_image;
     this.exited = this.#exit.promise;
   }
 
@@ -133,8 +135,9 @@ export class EmbeddedContainer implements Container {
 
   async snapshot(imageId: string): Promise<{ size: number }> {
     const { dir, cgroup, images } = this.#parts;
-    const snapshot = cgroup.frozen(() => images.keep(imageId, dir));
-    this.#thawed = Promise.allSettled([this.#thawed, snapshot]);
+    // One after the other: the first to be done would let all go on under the others.
+    const snapshot = this.#thawed.then(() => cgroup.frozen(() => images.keep(imageId, dir)));
+    this.#thawed = snapshot.catch(() => undefined);
     return snapshot;
   }
 

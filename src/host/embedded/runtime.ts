@@ -1,7 +1,7 @@
 import { spawn } from "node:child_process";
 import { closeSync, existsSync, openSync, readdirSync, readFileSync } from "node:fs";
 import { chmod, mkdir, readFile, readdir, realpath, rm, writeFile } from "node:fs/promises";
-import type { Capabilities, StartSpec } from "../../contract/host-protocol.ts";
+import type { Capabilities, ImageTarget, StartSpec } from "../../contract/host-protocol.ts";
 import { Launcher } from "../launcher/launcher.ts";
 import { StartFailure, type Container, type Runtime } from "../runtime.ts";
 import { Cgroups, MAX_PROCESSES } from "./cgroup.ts";
@@ -39,6 +39,8 @@ const CAPABILITIES = [
 export interface EmbeddedOptions {
   /** Where containers and snapshots live; made when missing. One daemon at a time. */
   dataDir: string;
+  /** Whose registry has the images that travel; without a trailing slash. */
+  controlPlaneUrl?: string | undefined;
   /** Where the launchers' FIFOs live; see `runtime-dir.ts`. */
   runtimeDir?: string | undefined;
 }
@@ -49,10 +51,10 @@ export async function openEmbeddedRuntime(options: EmbeddedOptions): Promise<Run
   await chmod(options.dataDir, 0o700);
   const dataDir = await realpath(options.dataDir);
   await checkMachine(dataDir);
-  const images = await Images.open(dataDir);
+  const images = await Images.open(dataDir, options.controlPlaneUrl);
   await makeSkeleton(dataDir);
   const runtimeDir = options.runtimeDir ?? (await openRuntimeDir(dataDir));
-  return new EmbeddedRuntime(dataDir, runtimeDir, images, await Cgroups.probe());
+  return new EmbeddedRuntime(dataDir, runtimeDir, images, await Cgroups.probe(dataDir));
 }
 
 class EmbeddedRuntime implements Runtime {
@@ -83,14 +85,15 @@ class EmbeddedRuntime implements Runtime {
   async start(spec: StartSpec): Promise<Container> {
     this.#refuseUnsupported(spec);
     const dir = `${this.#dataDir}/sandboxes/${spec.sandbox_id}`;
-    const layers = await this.#images.lend(spec.image, dir);
+    const layers = await this.#images.lend(spec, dir);
     const cgroup = this.#cgroups.group(spec.sandbox_id);
     const controlDir = `${this.#runtimeDir}/${spec.sandbox_id}`;
     const deadlineAt = Date.now() + spec.lifetime_ms;
     const container = new EmbeddedContainer({ dir, controlDir, spec, cgroup, images: this.#images, deadlineAt });
     try {
       cgroup.make(spec);
-      await writeState(dir, { ...spec, deadline_at: deadlineAt });
+      const { image_source: _, ...kept } = spec;
+      await writeState(dir, { ...kept, deadline_at: deadlineAt });
       const signalGroup = signalIn(dir);
       const [launcher] = await Promise.all([
         Launcher.create({ controlDir, insideDir: INSIDE_DIR, signalGroup }),
@@ -137,6 +140,18 @@ class EmbeddedRuntime implements Runtime {
       containers.push(container);
     }
     return containers;
+  }
+
+  async hasImage(imageId: string): Promise<boolean> {
+    return this.#images.has(imageId);
+  }
+
+  listImages(): Promise<string[]> {
+    return this.#images.list();
+  }
+
+  pushImage(imageId: string, target: ImageTarget): Promise<{ uploadedBytes: number }> {
+    return this.#images.push(imageId, target);
   }
 
   removeImage(imageId: string): Promise<void> {

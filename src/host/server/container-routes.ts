@@ -1,16 +1,18 @@
 import { z } from "zod";
 import { ApiError } from "../../contract/errors.ts";
-import { DeadlineSchema, StartSpecSchema } from "../../contract/host-protocol.ts";
+import { DeadlineSchema, SnapshotSpecSchema, StartSpecSchema } from "../../contract/host-protocol.ts";
 import { isPortOpen } from "../proxy.ts";
 import { tooSlow, withTimeLimit } from "../time-limit.ts";
 import { readJson, valid } from "./request.ts";
 import { sendJson, sendNothing } from "./respond.ts";
 import type { Handler } from "./route.ts";
 
-const SNAPSHOT_TIMEOUT_MS = 30 * 60_000;
+const MAX_SNAPSHOT_WAIT_MS = 60_000;
 const REMOVE_IMAGE_TIMEOUT_MS = 60_000;
 /** Of DELETE: the newest generation that it means, so that a late one spares the next start. */
 const StopQuerySchema = z.object({ generation: z.coerce.number().int().min(1).optional() });
+/** Of a snapshot: how long the answer may take. */
+const WaitQuerySchema = z.object({ wait_ms: z.coerce.number().int().min(0).max(MAX_SNAPSHOT_WAIT_MS).default(0) });
 
 export const getInfo: Handler = async ({ host, response }) => sendJson(response, host.info);
 
@@ -35,11 +37,10 @@ export const setDeadline: Handler = async ({ host, request, response }, sandboxI
   sendNothing(response);
 };
 
-export const takeSnapshot: Handler = async ({ host, response }, sandboxId, imageId) => {
-  const result = await host.containers.use(sandboxId!, (container) =>
-    withTimeLimit(container.snapshot(imageId!), SNAPSHOT_TIMEOUT_MS, tooSlow("The snapshot")),
-  );
-  sendJson(response, result);
+export const takeSnapshot: Handler = async ({ host, request, response, query }, sandboxId, imageId) => {
+  const { wait_ms: waitMs } = valid(WaitQuerySchema, Object.fromEntries(query));
+  const spec = await readJson(request, SnapshotSpecSchema);
+  sendJson(response, await host.snapshots.take(host.containers, sandboxId!, imageId!, spec, waitMs));
 };
 
 export const removeImage: Handler = async ({ host, response }, imageId) => {

@@ -1,7 +1,7 @@
 import type { IncomingMessage } from "node:http";
 import type { z } from "zod";
 import { ApiError } from "../../contract/errors.ts";
-import type { ByteRange } from "../../backends/backend.ts";
+import type { ByteRange } from "../../contract/byte-range.ts";
 
 const MAX_JSON_BYTES = 4 * 1024 * 1024;
 

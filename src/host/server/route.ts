@@ -3,12 +3,14 @@ import type { HostInfo } from "../../contract/host-protocol.ts";
 import type { Attachments } from "../attachments.ts";
 import type { Containers } from "../containers.ts";
 import type { Runtime } from "../runtime.ts";
+import type { Snapshots } from "../snapshots.ts";
 
 /** What the routes work with. */
 export interface HostContext {
   readonly info: HostInfo;
   readonly runtime: Runtime;
   readonly containers: Containers;
+  readonly snapshots: Snapshots;
   readonly attachments: Attachments;
 }
 
