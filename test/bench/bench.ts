@@ -4,17 +4,18 @@ import { benchContainers } from "./containers.ts";
 import { EngineCli } from "./engine.ts";
 import { HostBench } from "./host.ts";
 import { benchLifecycle } from "./lifecycle.ts";
+import { benchSnapshots } from "./snapshots.ts";
 import { isMet, table, writeJson, type Row } from "./report.ts";
 
 /**
  * `npm run bench`: execs and streams through the whole of Sandbar, as `npm start` runs it, beside the engine's own command
  * line on the same engine, and on Cloudflare Containers beside bare `ctx.container`; lists and storage of a thousand sandboxes
- * beside those of none; in one run.
+ * beside those of none; snapshots beside `docker commit` and `docker push`; in one run.
  *
  *   --quick        fewer rounds
  *   --gib N        how much one process writes in the memory test (10; 1 with --quick)
  *   --runtime R    of the host: docker (where an engine answers) or embedded
- *   --only PART    host, containers or lifecycle
+ *   --only PART    host, containers, lifecycle or snapshots
  *   --json PATH    where the results go (.sandbar/bench.json)
  *   --strict       ends with 1 when a target is missed
  */
@@ -32,6 +33,7 @@ const { quick, gib, only } = options;
 const host: Row[] = [];
 const containers: Row[] = [];
 const lifecycle: Row[] = [];
+const snapshots: Row[] = [];
 
 const engine = EngineCli.start();
 const runtime = (options.runtime ?? (engine ? "docker" : "embedded")) as RuntimeName;
@@ -40,6 +42,7 @@ try {
   if (isAsked("host")) await HostBench.run({ runtime, engine, quick, gib, add: adder(host) });
   if (isAsked("containers")) await benchContainers(quick, adder(containers));
   if (isAsked("lifecycle")) await benchLifecycle("embedded", quick, adder(lifecycle));
+  if (isAsked("snapshots")) await benchSnapshots(runtime, quick, adder(snapshots));
 } finally {
   engine?.remove();
 }
@@ -51,9 +54,15 @@ if (containers.length > 0) {
 if (lifecycle.length > 0) {
   console.log(`A thousand sandboxes, a hundred of them live:\n\n${table(lifecycle, "no sandbox, or the limit")}\n`);
 }
-writeJson(options.json, runtime, { host, containers, lifecycle });
+if (snapshots.length > 0) {
+  console.log(
+    `Snapshots on a host with ${runtime}:\n\n${table(snapshots, "docker commit, docker push; or the limit")}\n`,
+  );
+}
+writeJson(options.json, runtime, { host, containers, lifecycle, snapshots });
 console.log(`Written to ${options.json}`);
-if (options.strict && [...host, ...containers, ...lifecycle].some((row) => isMet(row) === false)) process.exitCode = 1;
+const all = [...host, ...containers, ...lifecycle, ...snapshots];
+if (options.strict && all.some((row) => isMet(row) === false)) process.exitCode = 1;
 
 function adder(to: Row[]): (row: Row) => void {
   return (row) => {

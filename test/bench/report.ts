@@ -3,7 +3,7 @@ import { cpus, totalmem } from "node:os";
 import { dirname } from "node:path";
 
 /** What is measured by itself. */
-export type Part = "host" | "containers" | "lifecycle";
+export type Part = "host" | "containers" | "lifecycle" | "snapshots";
 
 export interface Row {
   what: string;
@@ -11,8 +11,8 @@ export interface Row {
   ours: number;
   /** The engine's own command line, where there is one. */
   engine?: number | undefined;
-  /** What `ours / engine` is to be: at most, or at least. */
-  target?: { atMost: number } | { atLeast: number } | undefined;
+  /** What `ours / engine` is to be, at most or at least; `atMostMore`: what `ours - engine` is to be, in the unit. */
+  target?: { atMost: number } | { atLeast: number } | { atMostMore: number } | undefined;
 }
 
 const digits = (value: number) => (value >= 100 ? value.toFixed(0) : value >= 10 ? value.toFixed(1) : value.toFixed(2));
@@ -24,14 +24,20 @@ export const ratioOf = ({ ours, engine }: Row): number | undefined =>
 export function isMet(row: Row): boolean | undefined {
   const ratio = ratioOf(row);
   if (ratio === undefined || !row.target) return undefined;
+  if ("atMostMore" in row.target) return row.ours - row.engine! <= row.target.atMostMore;
   return "atMost" in row.target ? ratio <= row.target.atMost : ratio >= row.target.atLeast;
+}
+
+function targetOf(target: NonNullable<Row["target"]>, unit: string): string {
+  if ("atMostMore" in target) return `≤ ${target.atMostMore} ${unit} more`;
+  return "atMost" in target ? `≤ ${target.atMost}` : `≥ ${target.atLeast}`;
 }
 
 /** The results as a table of Markdown, beside what `other` names. */
 export function table(rows: Row[], other: string): string {
   const lines = rows.map((row) => {
     const ratio = ratioOf(row);
-    const target = row.target && ("atMost" in row.target ? `≤ ${row.target.atMost}` : `≥ ${row.target.atLeast}`);
+    const target = row.target && targetOf(row.target, row.unit);
     const engine = row.engine === undefined ? "" : `${digits(row.engine)} ${row.unit}`;
     const verdict = isMet(row) === false ? " (missed)" : "";
     return `| ${row.what} | ${digits(row.ours)} ${row.unit} | ${engine} | ${ratio === undefined ? "" : digits(ratio)} | ${target ?? ""}${verdict} |`;
@@ -39,11 +45,13 @@ export function table(rows: Row[], other: string): string {
   return [`| | Sandbar | \`${other}\` | ratio | target |`, "|---|---|---|---|---|", ...lines].join("\n");
 }
 
-export function writeJson(path: string, runtime: string, { host, containers, lifecycle }: Record<Part, Row[]>): void {
+export function writeJson(path: string, runtime: string, parts: Record<Part, Row[]>): void {
   mkdirSync(dirname(path), { recursive: true });
   const machine = { cpus: cpus().length, model: cpus()[0]?.model, memory_bytes: totalmem(), node: process.version };
   const judged = (all: Row[]) => all.map((row) => ({ ...row, ratio: ratioOf(row), met: isMet(row) }));
-  const results = { results: judged(host), containers: judged(containers), lifecycle: judged(lifecycle) };
+  const { host, ...others } = parts;
+  const judgedOthers = Object.entries(others).map(([part, rows]) => [part, judged(rows)]);
+  const results = { results: judged(host), ...Object.fromEntries(judgedOthers) };
   writeFileSync(path, `${JSON.stringify({ at: new Date().toISOString(), runtime, machine, ...results }, null, 2)}\n`);
 }
 

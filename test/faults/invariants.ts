@@ -3,6 +3,7 @@ import { create, knownBy, sendCreate, type CreateContext } from "./creates.ts";
 import { wrongEvents } from "./events.ts";
 import { dueAt, unexplained } from "./explanations.ts";
 import { Findings, type Violation } from "./findings.ts";
+import { wrongImages } from "./images.ts";
 import { wrongInside } from "./inside.ts";
 import { isEnded, type KnownSandbox, type Ledger, type SandboxDocument } from "./ledger.ts";
 import { endOf, sawDocument } from "./observations.ts";
@@ -68,6 +69,7 @@ export class Invariants {
       const document = await this.#judge(row, wrong);
       if (document) documents.set(row.sandbox_id, document);
     });
+    for (const { rule, what } of await wrongImages(client, ledger, documents)) wrong.add(rule, what);
     const census = await site.containers.census();
     const live = new Set([...documents.values()].filter((one) => !isEnded(one)).map((one) => one.sandbox_id));
     for (const [id, where] of census.remains)

@@ -24,7 +24,7 @@ async function clean(): Promise<void> {
     await new Promise((wake) => setTimeout(wake, 50));
   }
   for (const point of mountsBelow()) read(() => execFileSync("umount", ["-l", point], { stdio: "ignore" }));
-  for (const id of sandboxes) for (const group of cgroupsOf(`sandbar-${id}`)) read(() => rmdirSync(group));
+  for (const id of sandboxes) for (const group of cgroupsOf(id)) read(() => rmdirSync(group));
   if (runtimeDir) rmSync(runtimeDir, { recursive: true, force: true });
   rmSync(directory, { recursive: true, force: true });
 }
@@ -73,7 +73,7 @@ function cgroupsOf(name: string, below = "/sys/fs/cgroup", depth = 0): string[] 
   const folders = read(() => readdirSync(below, { withFileTypes: true }))?.filter((entry) => entry.isDirectory()) ?? [];
   return folders.flatMap((entry) => {
     const path = `${below}/${entry.name}`;
-    return entry.name === name ? [path] : cgroupsOf(name, path, depth + 1);
+    return entry.name.endsWith(`-${name}`) ? [path] : cgroupsOf(name, path, depth + 1);
   });
 }
 

@@ -1,3 +1,5 @@
+import type { KnownImage } from "./images.ts";
+
 /** A sandbox as the API shows it, as far as this suite looks at it. */
 export interface SandboxDocument {
   sandbox_id: string;
@@ -23,6 +25,7 @@ export interface CreateBody {
   entrypoint?: string[];
   timeout?: number;
   idle_timeout?: number;
+  image?: string;
 }
 
 export interface ExpectedExit {
@@ -124,6 +127,7 @@ const OUTAGE_ECHO_MS = 2_000;
 export class Ledger {
   readonly requests = new Map<string, CreateRequest>();
   readonly sandboxes = new Map<string, KnownSandbox>();
+  readonly images: KnownImage[] = [];
   /** What was injected when; times are milliseconds since 1970. */
   readonly faults: { at: number; fault: string }[] = [];
   /** Those whose container was killed from outside. */

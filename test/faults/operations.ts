@@ -1,6 +1,7 @@
 import { z } from "zod";
 import type { Client, Outcome } from "./client.ts";
 import type { Findings } from "./findings.ts";
+import { snapshot } from "./images.ts";
 import { OPERATION_TAG, Settable, type KnownSandbox, type Ledger, type SandboxDocument } from "./ledger.ts";
 import { sawDocument } from "./observations.ts";
 import type { Random } from "./random.ts";
@@ -28,7 +29,7 @@ export interface OperationContext {
 type Operation = (context: OperationContext, sandbox: KnownSandbox) => Promise<void>;
 
 /** What clients do to a sandbox. Each is done to one sandbox by one client at a time. */
-export const OPERATIONS = { exec, execOnce, writeFile, readFile, get, wait, patch, remove } satisfies Record<
+export const OPERATIONS = { exec, execOnce, writeFile, readFile, get, wait, patch, snapshot, remove } satisfies Record<
   string,
   Operation
 >;

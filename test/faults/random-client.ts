@@ -14,6 +14,8 @@ export interface RandomClientOptions {
   findings: Findings;
   random: Random;
   names: readonly string[];
+  /** Only where the engine reaches its host's loopback, through which images travel. */
+  takesSnapshots: boolean;
 }
 
 /** A client that does anything to sandboxes of its own, one thing after the other. */
@@ -46,6 +48,7 @@ export class RandomClient {
       get: 8,
       wait: 4,
       patch: 8,
+      snapshot: this.#options.takesSnapshots ? 4 : 0,
       remove: live.length < MAX_LIVE ? 5 : 30,
       list: 3,
     });

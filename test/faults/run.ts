@@ -2,6 +2,7 @@ import { Client } from "./client.ts";
 import type { CreateContext } from "./creates.ts";
 import { Deadlines } from "./deadlines.ts";
 import { Findings } from "./findings.ts";
+import { readImages } from "./images.ts";
 import { faultsOfRound, Injector } from "./injector.ts";
 import { Invariants } from "./invariants.ts";
 import { Ledger, type KnownSandbox } from "./ledger.ts";
@@ -50,7 +51,7 @@ export class FaultRun {
     this.#invariants = new Invariants({ ...this.#context, site }, findings);
     this.#clients = Array.from(
       { length: CLIENTS },
-      () => new RandomClient({ ...this.#context, random: random.fork() }),
+      () => new RandomClient({ ...this.#context, random: random.fork(), takesSnapshots: site.runtime === "embedded" }),
     );
   }
 
@@ -86,6 +87,7 @@ export class FaultRun {
 
   /** Ends all that is left; everything that ever was is looked at once more. */
   async end(): Promise<void> {
+    await readImages(this.#context);
     await this.#remove(this.#live());
     this.#invariants.unsettle();
     await this.#invariants.hold();
