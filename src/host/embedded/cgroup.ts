@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
 import { version1Parents, version2Parent, type Controller } from "./cgroup-parents.ts";
 import { readOomKills } from "../linux/oom.ts";
-import { run } from "./machine.ts";
+import { run } from "../linux/programs.ts";
 
 /** Of one container, threads included. */
 export const MAX_PROCESSES = 4096;

@@ -16,7 +16,8 @@ import type { Container, Spawned, SpawnSpec } from "../runtime.ts";
 import type { Cgroup } from "./cgroup.ts";
 import { Dialer } from "./dial.ts";
 import type { Images } from "./images.ts";
-import { isAlive, isRoot, nsenter, parseStat, run, type HostProcess } from "./machine.ts";
+import { isRoot, run } from "../linux/programs.ts";
+import { isAlive, nsenter, parseStat, type HostProcess } from "./machine.ts";
 
 const DEFAULT_WORKDIR = "/";
 /** Where a container sees its control directory. */

@@ -4,7 +4,8 @@ import { rm } from "node:fs/promises";
 import { connect, type Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { readLine } from "./dial-line.ts";
-import { HOST_ENV, nsenter } from "./machine.ts";
+import { HOST_ENV } from "../linux/programs.ts";
+import { nsenter } from "./machine.ts";
 
 const AGENT = `${import.meta.dirname}/dial-agent.ts`;
 

@@ -4,7 +4,7 @@ import { mkdir, readFile, readdir, rename, rm, stat, writeFile } from "node:fs/p
 import { ApiError } from "../../contract/errors.ts";
 import type { ImageSource, ImageTarget, StartSpec } from "../../contract/host-protocol.ts";
 import { StartFailure } from "../runtime.ts";
-import { AS_ROOT, run } from "./machine.ts";
+import { AS_ROOT, run } from "../linux/programs.ts";
 import { OciLayers, type StoredLayer } from "./oci-layers.ts";
 import { MAX_LAYERS, RegistryImages } from "./registry-images.ts";
 

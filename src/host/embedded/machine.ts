@@ -1,11 +1,5 @@
-import { execFile, type ExecFileException } from "node:child_process";
+import { isRoot } from "../linux/programs.ts";
 import { readFileSync, readlinkSync, lstatSync } from "node:fs";
-
-/** True when the daemon is the real root; otherwise everything happens in user namespaces. */
-export const isRoot = process.getuid?.() === 0;
-
-/** For programs that must act as the root of a user's own namespace. */
-export const AS_ROOT: string[] = isRoot ? [] : ["unshare", "--user", "--map-root-user", "--"];
 
 /** How `unshare` makes a container; the new cgroup namespace hides where the daemon lives. */
 export const UNSHARE = [
@@ -25,21 +19,6 @@ export const UNSHARE = [
 export function nsenter(pid: number, ...kinds: string[]): string[] {
   return ["nsenter", "--target", String(pid), ...kinds, ...(isRoot ? [] : ["--user", "--preserve-credentials"]), "--"];
 }
-
-/** Runs a program of this machine; rejects with what it said. */
-export function run(argv: string[], options: { cwd?: string; timeout?: number } = {}): Promise<string> {
-  const [program, ...rest] = argv as [string, ...string[]];
-  return new Promise((resolve, reject) => {
-    execFile(program, rest, { ...options, env: HOST_ENV }, (error: ExecFileException | null, stdout, stderr) => {
-      if (error === null) resolve(stdout);
-      else if (error.code === "ENOENT") reject(new Error(`This machine has no ${program}.`, { cause: error }));
-      else reject(new Error(`${argv.slice(0, 8).join(" ")}: ${stderr.trim() || error.message}`, { cause: error }));
-    });
-  });
-}
-
-/** All that the machine's own programs get to know. */
-export const HOST_ENV = { PATH: "/usr/sbin:/usr/bin:/sbin:/bin", LANG: "C.UTF-8" };
 
 /** A process of this machine, safe against its number being used again. */
 export interface HostProcess {

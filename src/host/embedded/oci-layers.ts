@@ -11,7 +11,7 @@ import { BadLayer, unpackLayer } from "../layers/unpack.ts";
 import { downloadBlob } from "../registry/blob-download.ts";
 import { BlobUpload, hasBlob } from "../registry/blob-upload.ts";
 import type { Upstream } from "../registry/upstream.ts";
-import { AS_ROOT, run } from "./machine.ts";
+import { AS_ROOT, run } from "../linux/programs.ts";
 import { overlayTrees } from "./rootfs.ts";
 
 /** A layer as the registry has it: the digest and size of what is stored, and the digest of what that unpacks to. */
@@ -63,7 +63,7 @@ export class OciLayers {
     try {
       const moved = pipeline([downloadBlob(upstream, repository, layer.digest), ...steps]);
       // Whichever of the two breaks is what is the matter.
-      await Promise.all([moved, unpackLayer(hashed, draft)]);
+      await Promise.all([moved, unpackLayer(hashed, draft, overlayTrees())]);
       if (`sha256:${hash.digest("hex")}` !== layer.diff_id) throw new BadLayer("the layer is not what its image says");
       await this.#remember(name, layer);
       await rename(draft, `${this.#layerDir}/${name}`).catch((error: NodeJS.ErrnoException) => {

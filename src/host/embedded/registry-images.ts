@@ -45,7 +45,7 @@ export class RegistryImages {
     this.#url = controlPlaneUrl;
   }
 
-  /** Stores an image of these layers, the oldest first. Throws `snapshot_failed` with the reason. */
+  /** Stores an image of these layers, the oldest first. Throws `image_not_stored` or `snapshot_failed` with the reason. */
   async push(names: string[], { repository, tag, token }: ImageTarget): Promise<{ uploadedBytes: number }> {
     const upstream = this.#open(token);
     let uploadedBytes = 0;
@@ -73,7 +73,11 @@ export class RegistryImages {
       if (!(error instanceof RegistryError || error instanceof Unpackable)) throw error;
       const why = error instanceof Unpackable ? error.message : `${error.message}.`;
       const detail = `The image could not be stored in the registry: ${why}`;
-      throw new ApiError("snapshot_failed", { detail, cause: error });
+      // What no layer can hold is so whenever it is tried.
+      throw new ApiError(error instanceof Unpackable ? "snapshot_failed" : "image_not_stored", {
+        detail,
+        cause: error,
+      });
     }
   }
 

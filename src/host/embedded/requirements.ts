@@ -1,6 +1,7 @@
 import { accessSync, constants } from "node:fs";
 import { mkdir } from "node:fs/promises";
-import { AS_ROOT, HOST_ENV, isRoot, run, UNSHARE } from "./machine.ts";
+import { AS_ROOT, HOST_ENV, isRoot, run } from "../linux/programs.ts";
+import { UNSHARE } from "./machine.ts";
 
 const PROGRAMS = [
   "unshare",

@@ -1,6 +1,7 @@
 import { existsSync } from "node:fs";
 import { chmod, cp, mkdir, rm, symlink, writeFile, rename } from "node:fs/promises";
-import { isRoot, programTrees, run } from "./machine.ts";
+import { isRoot, run } from "../linux/programs.ts";
+import { programTrees } from "./machine.ts";
 
 /** The harmless part of /etc: nothing that names users, keys or services of this machine. */
 const ETC = [

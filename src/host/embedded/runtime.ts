@@ -8,7 +8,8 @@ import { Cgroups, MAX_PROCESSES } from "./cgroup.ts";
 import { openRuntimeDir } from "../runtime-dir.ts";
 import { EmbeddedContainer, INSIDE_DIR, KeptStateSchema, signalIn, writeState } from "./container.ts";
 import { HOST_IMAGE, Images } from "./images.ts";
-import { HOST_ENV, isRoot, programTrees, UNSHARE } from "./machine.ts";
+import { HOST_ENV, isRoot } from "../linux/programs.ts";
+import { programTrees, UNSHARE } from "./machine.ts";
 import { checkMachine } from "./requirements.ts";
 import { fstabs, makeSkeleton, overlayTrees } from "./rootfs.ts";
 

@@ -1,5 +1,5 @@
 import { Readable } from "node:stream";
-import { isRoot } from "../embedded/machine.ts";
+import { isRoot } from "../linux/programs.ts";
 import type { Marks } from "./overlay-marks.ts";
 import { startScript } from "./script.ts";
 import type { WriteLayerArgument } from "./write-layer.ts";

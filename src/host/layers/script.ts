@@ -1,5 +1,5 @@
 import { spawn, type ChildProcess } from "node:child_process";
-import { AS_ROOT, HOST_ENV, isRoot } from "../embedded/machine.ts";
+import { AS_ROOT, HOST_ENV, isRoot } from "../linux/programs.ts";
 
 /**
  * The scripts of this folder run as processes of their own: they move their current directory, block on their streams,

@@ -1,7 +1,6 @@
 import { mkdir } from "node:fs/promises";
 import { finished, type Readable } from "node:stream";
-import { AS_ROOT, isRoot, run } from "../embedded/machine.ts";
-import { overlayTrees } from "../embedded/rootfs.ts";
+import { AS_ROOT, isRoot, run } from "../linux/programs.ts";
 import type { ExtractLayerArgument } from "./extract-layer.ts";
 import { startScript } from "./script.ts";
 
@@ -17,11 +16,7 @@ export class BadLayer extends Error {
  * any failure nothing is left there, and the stream is destroyed with the error. Throws BadLayer, or another Error
  * where the machine or the stream is to blame.
  */
-export async function unpackLayer(
-  layer: Readable,
-  destination: string,
-  { trees = overlayTrees() }: { trees?: string[] } = {},
-): Promise<void> {
+export async function unpackLayer(layer: Readable, destination: string, trees: string[]): Promise<void> {
   const broken = new AbortController();
   // Without this, the end of what has come so far would pass for the end of the layer.
   finished(layer, { writable: false }, (error) => {

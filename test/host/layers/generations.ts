@@ -6,7 +6,7 @@ import { createHash } from "node:crypto";
 import { mkdirSync, readFileSync } from "node:fs";
 import { Readable } from "node:stream";
 import { buffer } from "node:stream/consumers";
-import { isRoot, run } from "../../../src/host/embedded/machine.ts";
+import { isRoot, run } from "../../../src/host/linux/programs.ts";
 import { packLayer } from "../../../src/host/layers/pack.ts";
 import { unpackLayer } from "../../../src/host/layers/unpack.ts";
 import { differences } from "./tree.ts";
@@ -52,7 +52,7 @@ export async function runGenerations(directory: string, seed: number): Promise<R
     const started = Date.now();
     const packed = await pack(`${writable}/upper`);
     const packMs = Date.now() - started;
-    await unpackLayer(Readable.from([packed]), layer, { trees: TREES });
+    await unpackLayer(Readable.from([packed]), layer, TREES);
     const unpackMs = Date.now() - started - packMs;
     lower.unshift(layer);
     const after = await show(directory, { ...view, lower });

@@ -42,7 +42,7 @@ const records = (all: Record<string, string>) =>
 
 async function unpack(layer: Buffer): Promise<string> {
   const destination = `${directory}/layer-${count++}`;
-  await unpackLayer(Readable.from([layer]), destination, { trees: ["root", "usr"] });
+  await unpackLayer(Readable.from([layer]), destination, ["root", "usr"]);
   return destination;
 }
 
@@ -224,7 +224,7 @@ test("a stream that breaks off is no layer, and not the layer's fault", async ()
   for (const how of ["error", "close"] as const) {
     const stream = new PassThrough();
     const destination = `${directory}/broken`;
-    const unpacked = unpackLayer(stream, destination, { trees: ["root"] });
+    const unpacked = unpackLayer(stream, destination, ["root"]);
     stream.write(tar({ name: "a", body: big }).subarray(0, 2000));
     setTimeout(() => stream.destroy(how === "error" ? new Error("connection lost") : undefined), 100);
     const error = await unpacked.then(
@@ -240,7 +240,7 @@ test("a stream that breaks off is no layer, and not the layer's fault", async ()
 test("who else reads the stream gets to know why it ended", async () => {
   const stream = new PassThrough();
   const failed = new Promise((resolve) => stream.once("error", resolve));
-  const unpacked = unpackLayer(stream, `${directory}/bad`, { trees: ["root"] });
+  const unpacked = unpackLayer(stream, `${directory}/bad`, ["root"]);
   stream.end(tar({ name: "../x" }));
   await expect(unpacked).rejects.toBeInstanceOf(BadLayer);
   // It had been read to its end before.

@@ -132,7 +132,7 @@ test("numbers that no plain header holds", async () => {
   writeFileSync(`${upper}/attributes`, "");
   for (let index = 0; index < 9; index++) setAttribute(`${upper}/attributes`, `user.${index}`, "v".repeat(300));
   const layer = `${directory}/numbers`;
-  await unpackLayer(Readable.from([await pack()]), layer, { trees: ["root"] });
+  await unpackLayer(Readable.from([await pack()]), layer, ["root"]);
   expect(differences(describeTree(upper), describeTree(`${layer}/root`))).toEqual([]);
 });
 
