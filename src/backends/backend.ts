@@ -121,7 +121,8 @@ export interface Backend {
   writeFile(path: string, body: ReadableStream<Uint8Array>, options: WriteOptions): Promise<void>;
   /**
    * Keeps the filesystem as an image of this id, usable as `image` where the backend runs, or wherever its target is reached. Of a
-   * container that has ended only what was kept of it before. Throws `snapshot_failed` with a reason.
+   * container that has ended only what was kept of it before. Throws `snapshot_failed`, and
+   * `image_not_stored` of what is kept all the same, with a reason.
    */
   snapshot(order: SnapshotOrder): Promise<SnapshotResult>;
   /** Lets go of all that is kept of an ended sandbox, what its processes wrote included. A host does that by itself. */

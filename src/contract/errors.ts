@@ -35,6 +35,7 @@ export const ERRORS = {
   rate_limited: { status: 429, title: "Too many requests" },
   internal: { status: 500, title: "Something went wrong on our side" },
   snapshot_failed: { status: 502, title: "The snapshot could not be made" },
+  image_not_stored: { status: 502, title: "The image could not be stored" },
   port_unreachable: { status: 502, title: "Nothing answers on this port of the sandbox" },
   catalog_unavailable: { status: 503, title: "The catalog does not answer" },
   backend_unavailable: { status: 503, title: "The sandbox's host does not answer" },

@@ -58,7 +58,9 @@ export class Cleanup {
     await this.#processes.settle();
     try {
       // After so long it has failed, and that is noted.
-      await this.#keep();
+      await this.#keep().catch((error: unknown) => {
+        if (!isHopeless) throw error;
+      });
       if (record.placement && !isHopeless) await this.#open().stop();
     } catch (error) {
       console.error(`${record.sandboxId} could not be removed from its host yet.`, error);

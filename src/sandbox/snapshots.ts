@@ -64,6 +64,8 @@ export class Snapshots {
       if (made) return made;
       throw endedError(record);
     }
+    const there = isAsync && this.#underWay.has(imageId) && (await shelf.find(record.environment, imageId));
+    if (there) return there;
     const job = jobs.find(imageId) ?? { imageId, name, ttl, begunAt: now(), isAtEnd: false, isAdded: false };
     jobs.save(job);
     const added = Promise.withResolvers<ImageRow>();
@@ -186,9 +188,11 @@ export class Snapshots {
     return { ...stored, hostId: hostIdOf(placement) ?? null, snapshotId: null };
   }
 
+  /** Of a sandbox that has ended there is nothing but what its host has kept: that it cannot be stored now does not mean that it is lost. */
   #isWaitedFor(job: SnapshotJob, { code }: ApiError): boolean {
     const giveUpMs = job.isAtEnd ? GIVE_UP_AT_END_MS : GIVE_UP_MS;
-    return code === "backend_unavailable" && this.#parts.now() < job.begunAt + giveUpMs;
+    const isPassing = code === "backend_unavailable" || (job.isAtEnd && code === "image_not_stored");
+    return isPassing && this.#parts.now() < job.begunAt + giveUpMs;
   }
 
   async #attempt({

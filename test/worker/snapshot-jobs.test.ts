@@ -1,6 +1,7 @@
 import { abortAllDurableObjects, env, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { beforeEach, describe, expect, it } from "vitest";
 import { ImageCatalog } from "../../src/catalog/images.ts";
+import { ApiError } from "../../src/contract/errors.ts";
 import type { Image } from "../../src/contract/image.ts";
 import type { Fork } from "../../src/contract/snapshot.ts";
 import { openRegistry } from "../../src/registry/client.ts";
@@ -72,6 +73,20 @@ describe("a snapshot whose object was lost", () => {
 });
 
 describe("a snapshot at the end", () => {
+  it("that cannot be stored now is stored later, and its container does not run on for that", async () => {
+    fakeHost.push = async () => {
+      throw new ApiError("image_not_stored", { detail: "The bucket is on fire." });
+    };
+    const sandboxId = await startSandbox({ snapshot_on_end: true, timeout: 1 });
+    await expect.poll(async () => (await getSandbox(sandboxId)).image_id, { timeout: 8000 }).toMatch(/^im-/);
+    const imageId = (await getSandbox(sandboxId)).image_id!;
+    await expect.poll(() => fakeHost.containers.has(sandboxId)).toBe(false);
+    await new Promise((wake) => setTimeout(wake, 500));
+    expect((await imageOf(imageId)).status).toBe("pending");
+    fakeHost.push = push;
+    await expect.poll(async () => (await imageOf(imageId)).status, { timeout: 12_000 }).toBe("ready");
+  });
+
   it("whose host stays away for a day has failed, and is not pending for ever", async () => {
     const sandboxId = await startSandbox({ snapshot_on_end: true, timeout: 1 });
     fakeHost.isDown = true;

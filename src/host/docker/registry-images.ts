@@ -41,7 +41,7 @@ export class RegistryImages {
     });
   }
 
-  /** Pushes an image of this machine. `uploadedBytes`: what the registry did not have. Throws `snapshot_failed` with the reason. */
+  /** Pushes an image of this machine. `uploadedBytes`: what the registry did not have. Throws `image_not_stored` with the reason. */
   async push(reference: string, { repository, tag, token }: ImageTarget): Promise<{ uploadedBytes: number }> {
     const engine = this.#engine;
     return this.#open().admit({ repository, token }, async ({ name, auth }, visit) => {
@@ -51,7 +51,7 @@ export class RegistryImages {
       } catch (error) {
         if (!(error instanceof EngineError)) throw error;
         const detail = `The image could not be stored in the registry: ${readableReason(error.message)}.`;
-        throw new ApiError("snapshot_failed", { detail, cause: error });
+        throw new ApiError("image_not_stored", { detail, cause: error });
       } finally {
         await engine.removeImage(`${name}:${tag}`, { force: false }).catch(() => undefined);
       }

@@ -156,12 +156,12 @@ describe.skipIf(noEngine !== undefined)("images of the engine and the registry",
     const name = makeImage(`sandbar-test/${hostId}:refused`, randomBytes(1000));
     registry.next("POST", { kind: "refused", status: 403, code: "DENIED", message: "The tag is not yours." }, 9);
     await expect(registryImages.push(name, target(newId("image")))).rejects.toMatchObject({
-      code: "snapshot_failed",
+      code: "image_not_stored",
       detail: expect.stringMatching(/^The image could not be stored in the registry: .*The tag is not yours\./),
     });
     expect(onLoopback()).toBeNull();
     await expect(registryImages.push("sandbar-test/none:x", target("x"))).rejects.toMatchObject({
-      code: "snapshot_failed",
+      code: "image_not_stored",
       detail: expect.stringContaining("No such image"),
     });
   });
