@@ -1,6 +1,7 @@
 import { HTTPException } from "hono/http-exception";
 import { ApiError, asApiError, ERRORS } from "../contract/errors.ts";
 import { toProblem } from "../contract/problem.ts";
+import { platformFailure } from "../rpc/platform-failure.ts";
 
 /** `Retry-After` of 429 and 503 when the error itself names none. */
 const DEFAULT_RETRY_AFTER_S = 2;
@@ -23,13 +24,7 @@ export function problemResponse(error: unknown, requestId: string): Response {
 }
 
 function classify(error: unknown): ApiError {
-  return (
-    asApiError(error) ??
-    fromHttpException(error) ??
-    fromCatalog(error) ??
-    fromPlatform(error) ??
-    new ApiError("internal")
-  );
+  return asApiError(error) ?? fromHttpException(error) ?? fromPlatform(error) ?? new ApiError("internal");
 }
 
 /** What Hono and its validators throw. */
@@ -40,27 +35,21 @@ function fromHttpException(error: unknown): ApiError | undefined {
   return error.status === 400 ? new ApiError("invalid_request", { detail: `${error.message}.` }) : undefined;
 }
 
-/** What D1 throws, within what the query builder makes of it. */
-function fromCatalog(error: unknown): ApiError | undefined {
-  for (let cause = error; cause instanceof Error; cause = cause.cause) {
-    if (cause.message.startsWith("D1_")) {
+/** What the catalog and the objects throw where they cannot answer. */
+function fromPlatform(error: unknown): ApiError | undefined {
+  switch (platformFailure(error)) {
+    case "catalog":
       console.error("The catalog does not answer.", error);
       return new ApiError("catalog_unavailable", {
         detail: "Try again; nothing is lost.",
         retryAfter: 1,
         cause: error,
       });
-    }
+    case "overloaded":
+      return new ApiError("rate_limited", { detail: "The sandbox gets too many requests.", cause: error });
+    case "moved":
+      return new ApiError("backend_unavailable", { detail: "The sandbox is being moved.", cause: error });
+    case undefined:
+      return undefined;
   }
-  return undefined;
-}
-
-/** What the platform throws when an object is overloaded, or was moved while it was asked. */
-function fromPlatform(error: unknown): ApiError | undefined {
-  if (!(error instanceof Error)) return undefined;
-  const { overloaded, retryable, durableObjectReset } = error as Partial<Record<string, unknown>> & Error;
-  if (overloaded) return new ApiError("rate_limited", { detail: "The sandbox gets too many requests.", cause: error });
-  if (retryable || durableObjectReset)
-    return new ApiError("backend_unavailable", { detail: "The sandbox is being moved.", cause: error });
-  return undefined;
 }

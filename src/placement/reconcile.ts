@@ -1,3 +1,4 @@
+import { ImageCatalog } from "../catalog/images.ts";
 import { SandboxCatalog } from "../catalog/sandboxes.ts";
 import type { HostOrders, HostReport } from "../contract/host-protocol.ts";
 
@@ -14,7 +15,7 @@ const MAX_CONCURRENT = 16;
 
 /**
  * Compares what a host runs with what should run there. Only where they differ an object is asked: the
- * object decides, and the host is told to remove what no object claims.
+ * object decides, and the host is told to remove what no object claims, and the images that are no more.
  */
 export async function reconcile(
   env: { DB: D1Database; SANDBOXES: DurableObjectNamespace },
@@ -50,5 +51,7 @@ export async function reconcile(
         console.error("A sandbox could not be reconciled; it is tried again.", result.reason);
     }
   }
-  return { reap };
+  const images = report.images ?? [];
+  const gone = images.length === 0 ? [] : await new ImageCatalog(env.DB).withoutImage(images, Date.now());
+  return { reap, ...(gone.length > 0 && { drop_images: gone }) };
 }

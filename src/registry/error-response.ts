@@ -1,3 +1,4 @@
+import { platformFailure } from "../rpc/platform-failure.ts";
 import { RegistryError, REFUSALS } from "./errors.ts";
 
 /** Engines wait by themselves where they are told nothing; those that listen need not be told more. */
@@ -18,23 +19,14 @@ export function errorResponse(thrown: unknown, isHead: boolean): Response {
 
 function classify(error: unknown): RegistryError {
   if (error instanceof RegistryError) return error;
-  return fromCatalog(error) ?? fromPlatform(error) ?? new RegistryError("INTERNAL", { cause: error });
-}
-
-/** What D1 throws, within what the query builder makes of it. */
-function fromCatalog(error: unknown): RegistryError | undefined {
-  for (let cause = error; cause instanceof Error; cause = cause.cause) {
-    if (cause.message.startsWith("D1_")) {
+  switch (platformFailure(error)) {
+    case "catalog":
       return new RegistryError("UNAVAILABLE", { message: "The catalog of keys does not answer. Try again." });
-    }
+    case "overloaded":
+      return new RegistryError("TOOMANYREQUESTS", { cause: error });
+    case "moved":
+      return new RegistryError("UNAVAILABLE", { cause: error });
+    case undefined:
+      return new RegistryError("INTERNAL", { cause: error });
   }
-  return undefined;
-}
-
-/** What the platform throws when an object is overloaded, or was moved while it was asked. */
-function fromPlatform(error: unknown): RegistryError | undefined {
-  if (!(error instanceof Error)) return undefined;
-  const { overloaded, retryable, durableObjectReset } = error as Partial<Record<string, unknown>> & Error;
-  if (overloaded) return new RegistryError("TOOMANYREQUESTS", { cause: error });
-  return retryable || durableObjectReset ? new RegistryError("UNAVAILABLE", { cause: error }) : undefined;
 }

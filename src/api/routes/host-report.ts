@@ -1,6 +1,5 @@
 import { createRoute, z, type OpenAPIHono } from "@hono/zod-openapi";
 import { HostCatalog } from "../../catalog/hosts.ts";
-import { ImageCatalog } from "../../catalog/images.ts";
 import { ApiError } from "../../contract/errors.ts";
 import { HostOrdersSchema, HostReportSchema } from "../../contract/host-protocol.ts";
 import { reconcile } from "../../placement/reconcile.ts";
@@ -34,10 +33,6 @@ export function registerHostReport(api: OpenAPIHono<ApiEnv>): void {
     if (!(await new HostCatalog(c.env.DB).report(report, Date.now()))) {
       throw new ApiError("forbidden", { detail: "The host was removed." });
     }
-    const orders = await reconcile(c.env, report);
-    const images = report.images ?? [];
-    if (images.length === 0) return c.json(orders, 200);
-    const drop = await new ImageCatalog(c.env.DB).withoutImage(images, Date.now());
-    return c.json({ ...orders, ...(drop.length > 0 && { drop_images: drop }) }, 200);
+    return c.json(await reconcile(c.env, report), 200);
   });
 }
