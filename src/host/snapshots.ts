@@ -1,5 +1,6 @@
 import { ApiError, asApiError } from "../contract/errors.ts";
 import type { ImageTarget, SnapshotSpec, SnapshotStatus } from "../contract/host-protocol.ts";
+import { Joined } from "./joined.ts";
 import type { Container, Runtime } from "./runtime.ts";
 import type { UnaskedImages } from "./unasked-images.ts";
 import { tooSlow, unavailable, withTimeLimit } from "./time-limit.ts";
@@ -38,7 +39,7 @@ export class Snapshots {
   readonly #runtime: Runtime;
   readonly #unasked: UnaskedImages;
   readonly #jobs = new Map<string, Job>();
-  readonly #keeping = new Map<string, Promise<{ size: number }>>();
+  readonly #keeping = new Joined<{ size: number }>();
 
   constructor(runtime: Runtime, unasked: UnaskedImages) {
     this.#runtime = runtime;
@@ -82,13 +83,7 @@ export class Snapshots {
 
   /** Keeps the filesystem of a container on this machine, unless that has been done. */
   keep(container: Container, imageId: string): Promise<{ size: number }> {
-    const keeping =
-      this.#keeping.get(imageId) ??
-      this.#keepOnce(container, imageId).finally(() => {
-        this.#keeping.delete(imageId);
-      });
-    this.#keeping.set(imageId, keeping);
-    return keeping;
+    return this.#keeping.run(imageId, () => this.#keepOnce(container, imageId));
   }
 
   async #keepOnce(container: Container, imageId: string): Promise<{ size: number }> {

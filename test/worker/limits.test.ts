@@ -56,8 +56,7 @@ const COMMANDS = [["x"], ["x", ""], [x(65_536)], [x(32_768), x(32_768)], ["€".
 const NO_COMMANDS = [[], "x", [""], ["", "x"], [x(65_536), "x"], ["€".repeat(21_845), "xx"], words(16_385)];
 const GPUS = "T4 L4 A10 A10G L40S A100 A100-40GB A100-80GB RTX-PRO-6000 H100 H100! H200 B200 B300 any";
 const NO_GPUS = "H100:0 H100:9 H100:10 H100:01 H100:-1 H100:1.5 H100: H1000 V100 T4! T4, ,T4 T4,,L4 T4;L4 T4,V100";
-const LONG = "/x".repeat(2048);
-const WIDE = "/é".repeat(1365);
+const [LONG, WIDE] = ["/x".repeat(2048), "/é".repeat(1365)];
 const NO_OFFSETS = ["-1", "1.5", "x", "", "9007199254740992"];
 
 const NAME: Limit = ["name", ["a", "A.z_0-9", x(64)], ["", x(65), "a b", "a/b", "é", "a\n", 1, null]];
@@ -210,8 +209,7 @@ const TABLE: [operation: string, limits: Limit[], options?: CallOptions, status?
 
 describe("a sandbox that runs", () => {
   beforeAll(async () => {
-    // It does not report meanwhile, and must not count as lost before all is asked.
-    await connectHost(HOST_ID, Date.now() + 600_000);
+    await connectHost(HOST_ID, Date.now() + 600_000); // It reports but once.
     const sandboxId = await startSandbox();
     const start = async (request: object) =>
       `/v1/sandboxes/${sandboxId}/processes/${(await exec(sandboxId, request, "?wait=0.1")).process_id}`;

@@ -1,5 +1,6 @@
 import { ApiError } from "../../contract/errors.ts";
 import type { ImageSource, ImageTarget } from "../../contract/host-protocol.ts";
+import { Joined } from "../joined.ts";
 import { Gateway } from "../registry/gateway.ts";
 import { type Engine, EngineError } from "./engine.ts";
 import { readableReason } from "./start-reason.ts";
@@ -8,7 +9,7 @@ import { readableReason } from "./start-reason.ts";
 export class RegistryImages {
   readonly #engine: Engine;
   readonly #gateway: Gateway | undefined;
-  readonly #pulls = new Map<string, Promise<void>>();
+  readonly #pulls = new Joined<void>();
 
   /** `onListening` is told the address under which the engine will know images while they are on their way. */
   constructor(engine: Engine, controlPlaneUrl: string | undefined, onListening?: (address: string) => Promise<void>) {
@@ -18,13 +19,7 @@ export class RegistryImages {
 
   /** Pulls an image and calls it `reference`; once, however many ask for it at the same time. Throws {@link EngineError}. */
   pull(source: ImageSource, reference: string): Promise<void> {
-    const pulling =
-      this.#pulls.get(reference) ??
-      this.#pull(source, reference).finally(() => {
-        this.#pulls.delete(reference);
-      });
-    this.#pulls.set(reference, pulling);
-    return pulling;
+    return this.#pulls.run(reference, () => this.#pull(source, reference));
   }
 
   async #pull(source: ImageSource, reference: string): Promise<void> {

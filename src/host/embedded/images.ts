@@ -3,6 +3,7 @@ import { existsSync } from "node:fs";
 import { mkdir, readFile, readdir, rename, rm, stat, writeFile } from "node:fs/promises";
 import { ApiError } from "../../contract/errors.ts";
 import type { ImageSource, ImageTarget, StartSpec } from "../../contract/host-protocol.ts";
+import { Joined } from "../joined.ts";
 import { StartFailure } from "../runtime.ts";
 import { AS_ROOT, run } from "../linux/programs.ts";
 import { OciLayers, type StoredLayer } from "./oci-layers.ts";
@@ -27,7 +28,7 @@ export class Images {
   readonly #dataDir: string;
   readonly #oci: OciLayers;
   readonly #registry: RegistryImages;
-  readonly #pulls = new Map<string, Promise<void>>();
+  readonly #pulls = new Joined<void>();
   #count = 0;
   /** Lists and layers change one after the other, so that no layer goes between being read and being listed. */
   #turn: Promise<unknown> = Promise.resolve();
@@ -126,13 +127,7 @@ export class Images {
   /** Brings an image here; once, however many ask for it at the same time. */
   #fetch(list: string, source: ImageSource): Promise<void> {
     if (existsSync(`${this.#dataDir}/images/${list}`)) return Promise.resolve();
-    const fetching =
-      this.#pulls.get(list) ??
-      this.#pull(list, source).finally(() => {
-        this.#pulls.delete(list);
-      });
-    this.#pulls.set(list, fetching);
-    return fetching;
+    return this.#pulls.run(list, () => this.#pull(list, source));
   }
 
   async #pull(list: string, source: ImageSource): Promise<void> {
