@@ -37,6 +37,7 @@ export const ERRORS = {
   snapshot_failed: { status: 502, title: "The snapshot could not be made" },
   image_not_stored: { status: 502, title: "The image could not be stored" },
   port_unreachable: { status: 502, title: "Nothing answers on this port of the sandbox" },
+  at_capacity: { status: 503, title: "The deployment has no room for more that wait" },
   catalog_unavailable: { status: 503, title: "The catalog does not answer" },
   backend_unavailable: { status: 503, title: "The sandbox's host does not answer" },
   start_timeout: { status: 503, title: "The sandbox has not started yet" },

@@ -3,6 +3,9 @@ import { z } from "zod";
 /** Longest lifetime and idle timeout of a sandbox, in seconds. */
 export const MAX_TIMEOUT_S = 86_400;
 export const DEFAULT_TIMEOUT_S = 300;
+/** What a sandbox counts for that asks for no cores or no memory (MiB): requested, not its limit. */
+export const DEFAULT_CPU = 0.125;
+export const DEFAULT_MEMORY = 128;
 /** Sum of the bytes of an argv, and how many words there may be, empty ones too. */
 export const MAX_ARGV_BYTES = 65_536;
 const MAX_ARGV_WORDS = 16_384;
@@ -81,3 +84,14 @@ export const WaitSchema = z
   .transform(Number)
   .pipe(z.number().max(MAX_WAIT_S))
   .meta({ type: "number", minimum: 0, maximum: MAX_WAIT_S });
+
+export const RegionSchema = z.string().regex(/^[a-z0-9-]{1,64}$/, "must be the name of a region");
+
+const MAX_LABELS = 32;
+/** What is said of a host, and asked of one: `{"disk": "nvme"}`. */
+export const LabelsSchema = z
+  .record(
+    z.string().regex(/^[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?$/, "must be 1 to 63 of A-Z a-z 0-9 . _ / -"),
+    z.string().regex(/^[A-Za-z0-9._-]{0,63}$/, "must be at most 63 of A-Z a-z 0-9 . _ -"),
+  )
+  .refine((labels) => Object.keys(labels).length <= MAX_LABELS, `must not hold more than ${MAX_LABELS} labels`);

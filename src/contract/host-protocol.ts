@@ -1,5 +1,7 @@
 import { z } from "zod";
 import { CommandSchema, EnvSchema, PathSchema, PortSchema } from "./fields.ts";
+import { GpuUuidSchema } from "./gpu.ts";
+import { HostInfoSchema } from "./host-info.ts";
 import { idSchema, ProcessIdSchema } from "./ids.ts";
 import { DigestSchema } from "./registry.ts";
 import { ExecRequestSchema, PROCESS_FINISH_REASONS, TerminalSizeSchema } from "./process.ts";
@@ -34,38 +36,6 @@ import { ExecRequestSchema, PROCESS_FINISH_REASONS, TerminalSizeSchema } from ".
  * And to the control plane: `POST /v1/hosts/{hostId}/report` with a HostReport → HostOrders.
  */
 
-/** What a host can do; what it cannot do is refused at create, naming the field. */
-export const CapabilitiesSchema = z.object({
-  cpu_limit: z.boolean(),
-  memory_limit: z.boolean(),
-  gpu: z.boolean(),
-  raw_tcp: z.boolean(),
-  /** Whether a process can run as another user than the image's. */
-  exec_user: z.boolean(),
-  pty: z.boolean(),
-  /** Whether a sandbox can be cut off from every network; absent where it cannot. */
-  block_network: z.boolean().optional(),
-  /** Cores and MiB that no sandbox can have more of; absent where nobody says. */
-  max_cpu: z.number().optional(),
-  max_memory: z.int().optional(),
-  /** Where a sandbox can be asked to run; absent where there is no choice. */
-  regions: z.array(z.string()).optional(),
-  /** Ports that no tunnel can lead to. */
-  reserved_ports: z.array(PortSchema).optional(),
-  /** The only images it runs (besides snapshots); absent where any reference may be pulled. */
-  images: z.array(z.string()).optional(),
-});
-export type Capabilities = z.infer<typeof CapabilitiesSchema>;
-
-export const HostInfoSchema = z.object({
-  host_id: idSchema("host"),
-  version: z.string(),
-  runtime: z.enum(["docker", "embedded"]),
-  default_image: z.string(),
-  capabilities: CapabilitiesSchema,
-});
-export type HostInfo = z.infer<typeof HostInfoSchema>;
-
 /** Where the control plane's registry has an image, and the grant to pull it. */
 export const ImageSourceSchema = z.strictObject({ repository: z.string(), digest: DigestSchema, token: z.string() });
 export type ImageSource = z.infer<typeof ImageSourceSchema>;
@@ -84,8 +54,14 @@ export const StartSpecSchema = z.strictObject({
   workdir: PathSchema.optional(),
   cpu: z.number().optional(),
   memory: z.int().optional(),
+  /** The devices that are this container's alone, by UUID. */
+  gpus: z.array(GpuUuidSchema).min(1).optional(),
   raw_ports: z.array(PortSchema),
   block_network: z.boolean().optional(),
+  /** The warm container that is to become this sandbox's; where it is gone one is started as ever. */
+  warm: idSchema("warm").optional(),
+  /** Warm containers that make room: they are gone before this one starts. */
+  evict: z.array(idSchema("warm")).optional(),
   /** The terminal of the entrypoint. */
   pty: TerminalSizeSchema.optional(),
   /** The host ends the container by itself so many milliseconds after its start, with or without the control plane. */
@@ -94,6 +70,27 @@ export const StartSpecSchema = z.strictObject({
   end_image: idSchema("image").optional(),
 });
 export type StartSpec = z.infer<typeof StartSpecSchema>;
+
+/** A container that is started ahead of the sandbox whose it will be. No user has had it, and one at most ever will. */
+export const WarmSpecSchema = StartSpecSchema.pick({
+  environment: true,
+  image: true,
+  image_source: true,
+  cpu: true,
+  memory: true,
+  gpus: true,
+  workdir: true,
+  block_network: true,
+}).extend({ warm_id: idSchema("warm") });
+export type WarmSpec = z.infer<typeof WarmSpecSchema>;
+
+/** How a warm container is. `failed` is one that cannot start, with the reason. */
+export const WarmStatusSchema = z.object({
+  warm_id: idSchema("warm"),
+  state: z.enum(["starting", "ready", "failed"]),
+  error: z.string().max(2000).optional(),
+});
+export type WarmStatus = z.infer<typeof WarmStatusSchema>;
 
 /**
  * When a container that runs is to be ended by its host: so many milliseconds from now, since clocks differ. Of two that
@@ -196,14 +193,34 @@ export const MAX_REPORTED_IMAGES = 500;
 export const HostReportSchema = z.strictObject({
   url: z.url(),
   info: HostInfoSchema,
-  containers: z.array(z.object({ sandbox_id: idSchema("sandbox"), generation: z.int(), running: z.boolean() })),
+  containers: z.array(
+    z.object({
+      sandbox_id: idSchema("sandbox"),
+      generation: z.int(),
+      running: z.boolean(),
+      /** The devices that it holds, until nothing of it is left. */
+      gpus: z.array(GpuUuidSchema).optional(),
+    }),
+  ),
+  /** The warm containers that no sandbox has yet. */
+  warm: z.array(WarmStatusSchema).optional(),
   /** The snapshots that are on this machine; now and then. */
   images: z.array(idSchema("image")).max(MAX_REPORTED_IMAGES).optional(),
+  /** Other images that need not be pulled here, by reference: all of them, or as many as may be told; now and then. */
+  references: z.array(z.string().max(512)).max(MAX_REPORTED_IMAGES).optional(),
+  /** MiB that are free where the sandboxes are. */
+  disk_free: z.int().min(0).optional(),
 });
 export type HostReport = z.infer<typeof HostReportSchema>;
 
-/** What the control plane answers: the containers that no sandbox claims, and the images that are no more, to be removed. */
+/**
+ * What the control plane answers: the containers that no sandbox claims, and the images that are no more, to be removed; all the
+ * warm containers that are to be here, no others (left out: it stays as it is); and the key that the host has from now on.
+ * A warm container that was given to a sandbox stays among them until it is reported no more: it would be removed before that asks for it.
+ */
 export const HostOrdersSchema = z.object({
+  warm: z.array(WarmSpecSchema).optional(),
+  key: z.object({ version: z.int().min(2), key: z.string() }).optional(),
   drop_images: z.array(idSchema("image")).optional(),
   reap: z.array(z.object({ sandbox_id: idSchema("sandbox"), generation: z.int() })),
 });

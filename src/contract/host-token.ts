@@ -1,10 +1,11 @@
-import { jwtVerify, SignJWT } from "jose";
+import { decodeProtectedHeader, jwtVerify, SignJWT } from "jose";
 import { ApiError } from "./errors.ts";
 
 /**
  * The signature on every request between the control plane and a host: a JWT (HS256) under a key that
- * only the two share, derived from the deployment's signing secret and the host's id. It is good for
- * one audience, one method and path, half a minute, and one use.
+ * only the two share, derived from the deployment's signing secret, the host's id and the version of
+ * the key, which `kid` names where it is not 1. It is good for one audience, one method and path, half
+ * a minute, and one use.
  */
 const LIFETIME_S = 30;
 /** How far the two clocks may be apart. */
@@ -21,8 +22,10 @@ const base64url = (bytes: Uint8Array) =>
     .replaceAll("/", "_")
     .replaceAll("=", "");
 
-/** The key of one host: HMAC-SHA-256 of its id under the signing secret, base64url. */
-export async function deriveHostKey(signingSecret: string, hostId: string): Promise<string> {
+/** The key of one host: HMAC-SHA-256 of its id and the key's version under the signing secret, base64url. */
+export async function deriveHostKey(signingSecret: string, hostId: string, version = 1): Promise<string> {
+  // The first version is that of hosts from before keys had any.
+  const name = version === 1 ? `sandbar-host:${hostId}` : `sandbar-host-v${version}:${hostId}`;
   const key = await crypto.subtle.importKey(
     "raw",
     encoder.encode(signingSecret),
@@ -30,7 +33,7 @@ export async function deriveHostKey(signingSecret: string, hostId: string): Prom
     false,
     ["sign"],
   );
-  return base64url(new Uint8Array(await crypto.subtle.sign("HMAC", key, encoder.encode(`sandbar-host:${hostId}`))));
+  return base64url(new Uint8Array(await crypto.subtle.sign("HMAC", key, encoder.encode(name))));
 }
 
 /** A key as the platform holds it, made ready for use. */
@@ -46,23 +49,32 @@ export function importHostKey(hostKey: string): Promise<ReadyKey> {
 
 const keyMaterial = (hostKey: string | ReadyKey) => (typeof hostKey === "string" ? encoder.encode(hostKey) : hostKey);
 
-/** What a person hands to a new host: its id and key in one word. */
-export const formatJoinToken = (hostId: string, hostKey: string) => `${hostId}.${hostKey}`;
+/** What a person hands to a new host: its id and key in one word, with the key's version where that is not 1. */
+export const formatJoinToken = (hostId: string, hostKey: string, version = 1) =>
+  version === 1 ? `${hostId}.${hostKey}` : `${hostId}.${version}.${hostKey}`;
 
-export function parseJoinToken(token: string): { hostId: string; hostKey: string } | undefined {
-  const match = /^(ho-[a-z0-9]{22})\.([A-Za-z0-9_-]{43})$/.exec(token.trim());
-  return match ? { hostId: match[1]!, hostKey: match[2]! } : undefined;
+/** What a join token says: who the host is, and its first key. */
+export interface JoinToken {
+  hostId: string;
+  hostKey: string;
+  keyVersion: number;
 }
 
-/** Signs one request; the answer is the value of `Authorization`. `target` is path and query. */
+export function parseJoinToken(token: string): JoinToken | undefined {
+  const match = /^(ho-[a-z0-9]{22})\.(?:([1-9]\d{0,8})\.)?([A-Za-z0-9_-]{43})$/.exec(token.trim());
+  return match ? { hostId: match[1]!, keyVersion: Number(match[2] ?? 1), hostKey: match[3]! } : undefined;
+}
+
+/** Signs one request; the answer is the value of `Authorization`. `target` is path and query, `version` that of the key. */
 export async function signRequest(
   hostKey: string | ReadyKey,
   audience: string,
   method: string,
   target: string,
+  version = 1,
 ): Promise<string> {
   const token = await new SignJWT({ htm: method, htu: target })
-    .setProtectedHeader({ alg: "HS256" })
+    .setProtectedHeader({ alg: "HS256", ...(version !== 1 && { kid: String(version) }) })
     .setAudience(audience)
     .setIssuedAt()
     .setExpirationTime(`${LIFETIME_S}s`)
@@ -88,20 +100,30 @@ export class ReplayGuard {
   }
 }
 
+/** The key of a version; undefined where such a key is not, or no longer, taken. */
+export type FindKey = (version: number) => Promise<string | ReadyKey | undefined>;
+
 /**
  * Checks the signature of one request; throws `unauthenticated` otherwise. jose compares in constant
- * time. Without `replays` a second use passes: for calls that are idempotent.
+ * time. Without `replays` a second use passes: for calls that are idempotent. The answer is the version
+ * of the key that the request is signed with.
  */
 export async function verifyRequest(
-  hostKey: string | ReadyKey,
+  hostKey: string | ReadyKey | FindKey,
   audience: string,
   request: { authorization: string | null | undefined; method: string; target: string },
   replays?: ReplayGuard,
-): Promise<void> {
+): Promise<number> {
   const refuse = (detail: string) => new ApiError("unauthenticated", { detail });
   const token = /^Bearer (\S+)$/.exec(request.authorization ?? "")?.[1];
   if (!token) throw refuse("The request is not signed.");
-  const verified = await jwtVerify(token, keyMaterial(hostKey), {
+  const version = keyVersionOf(token);
+  const find = typeof hostKey === "function" ? hostKey : () => hostKey;
+  const key = version === undefined ? undefined : await find(version);
+  if (version === undefined || key === undefined) {
+    throw refuse("The signature is of a key that is not known here, or no longer.");
+  }
+  const verified = await jwtVerify(token, keyMaterial(key), {
     algorithms: ["HS256"],
     audience,
     clockTolerance: CLOCK_TOLERANCE_S,
@@ -112,4 +134,15 @@ export async function verifyRequest(
   const { htm, htu, jti, exp } = verified.payload;
   if (htm !== request.method || htu !== request.target) throw refuse("The signature is for another request.");
   if (replays && !replays.firstUse(jti!, exp!)) throw refuse("The signature was used before.");
+  return version;
+}
+
+/** What the token, unchecked yet, says of its key; undefined where that makes no sense. */
+function keyVersionOf(token: string): number | undefined {
+  try {
+    const { kid = "1" } = decodeProtectedHeader(token);
+    return /^[1-9]\d{0,8}$/.test(kid) ? Number(kid) : undefined;
+  } catch {
+    return undefined;
+  }
 }

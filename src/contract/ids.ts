@@ -9,6 +9,8 @@ export const ID_PREFIX = {
   secret: "se",
   host: "ho",
   key: "ak",
+  pool: "po",
+  warm: "wm",
 } as const;
 
 export type IdKind = keyof typeof ID_PREFIX;

@@ -1,5 +1,16 @@
 import { z } from "zod";
-import { CommandSchema, EnvSchema, NameSchema, PathSchema, PortSchema, TagsSchema, TimeoutSchema } from "./fields.ts";
+import {
+  CommandSchema,
+  EnvSchema,
+  LabelsSchema,
+  NameSchema,
+  PathSchema,
+  PortSchema,
+  RegionSchema,
+  TagsSchema,
+  TimeoutSchema,
+} from "./fields.ts";
+import { GPU_VARIABLE, GpuSchema } from "./gpu.ts";
 import { idSchema } from "./ids.ts";
 import { TerminalSizeSchema } from "./process.ts";
 
@@ -22,17 +33,6 @@ export type FinishReason = (typeof FINISH_REASONS)[number];
 
 export const BACKENDS = ["docker", "cloudflare"] as const;
 export type BackendName = (typeof BACKENDS)[number];
-
-const GPU_TYPES =
-  /^(ANY|T4|L4|A10|A10G|L40S|A100|A100-40GB|A100-80GB|RTX-PRO-6000|H100|H100!|H200|B200|B300)(:[1-8])?$/;
-const GpuSchema = z
-  .string()
-  .transform((gpu) => gpu.toUpperCase())
-  .refine(
-    (gpu) => gpu.split(",").every((one) => GPU_TYPES.test(one.trim())),
-    "must be TYPE[:1-8], or such a list by commas",
-  )
-  .meta({ type: "string" });
 
 /** True when the sandbox is ready: the TCP port accepts a connection, or the command exits with 0. */
 export const ReadinessProbeSchema = z.union([
@@ -75,15 +75,17 @@ export const SandboxCreateSchema = z
     unencrypted_ports: PortsSchema.optional(),
     tags: TagsSchema.optional(),
     name: NameSchema.optional(),
-    env: EnvSchema.optional(),
+    env: EnvSchema.refine((env) => !(GPU_VARIABLE in env), {
+      path: [GPU_VARIABLE],
+      message: "is set by the devices that the sandbox gets: ask for them with `gpu`",
+    }).optional(),
     workdir: PathSchema.optional(),
     readiness_probe: ReadinessProbeSchema.optional(),
     backend: z.enum(BACKENDS).optional().meta({ description: "The deployment's default if left out." }),
-    region: z
-      .string()
-      .regex(/^[a-z0-9-]{1,64}$/, "must be the name of a region")
-      .optional()
-      .meta({ description: "Where to run: on Cloudflare a location hint such as `weur`." }),
+    region: RegionSchema.optional().meta({
+      description: "Where to run: a region of the hosts, or on Cloudflare a location hint such as `weur`.",
+    }),
+    host_labels: LabelsSchema.optional().meta({ description: "Runs on a host that has all of these labels." }),
     block_network: z.boolean().optional().meta({ description: "Cuts the sandbox off from every network." }),
     snapshot_on_end: z.boolean().optional().meta({
       description: "Keeps the filesystem when the sandbox ends by `timeout` or `idle_timeout`: see `image_id`.",
@@ -132,6 +134,7 @@ export const SandboxSchema = z
     image: z.string(),
     backend: z.enum(BACKENDS),
     region: z.string().optional(),
+    host_labels: z.record(z.string(), z.string()).optional(),
     workdir: z.string().optional(),
     gpu: z.string().optional(),
     cpu: z.number().optional(),
