@@ -18,6 +18,7 @@ import { registerHostReport } from "./routes/host-report.ts";
 import { registerHosts } from "./routes/hosts.ts";
 import { registerImages } from "./routes/images.ts";
 import { registerKeys } from "./routes/keys.ts";
+import { registerPools } from "./routes/pools.ts";
 import { registerProcessEvents } from "./routes/process-events.ts";
 import { registerProcessInput } from "./routes/process-input.ts";
 import { registerProcessOutput } from "./routes/process-output.ts";
@@ -63,6 +64,7 @@ export function createApp(): OpenAPIHono<ApiEnv> {
   registerTunnels(v1);
   registerImages(v1);
   registerKeys(v1);
+  registerPools(v1);
   registerHosts(v1);
   registerHostReport(v1);
   registerHostAttachment(v1);

@@ -1,12 +1,14 @@
 import type { ScopeName } from "../contract/key.ts";
+import type { HostStanding } from "../catalog/hosts.ts";
 import type { AuthEnv, Principal } from "../auth/principal.ts";
+import type { PlacementBinding } from "../placement/client.ts";
 import type { RegistryBinding } from "../registry/client.ts";
 import type { GraceVariables } from "../registry/grace.ts";
-import type { Replies } from "../sandbox/reply.ts";
+import type { Replies } from "../rpc/api-reply.ts";
 import type { SandboxRpc } from "../sandbox/rpc.ts";
 
 /** What the Worker is bound to. */
-export interface Env extends AuthEnv, RegistryBinding, GraceVariables {
+export interface Env extends AuthEnv, RegistryBinding, PlacementBinding, GraceVariables {
   /** The catalog. */
   DB: D1Database;
   /** One object per sandbox, by its id. */
@@ -17,9 +19,10 @@ export interface Env extends AuthEnv, RegistryBinding, GraceVariables {
   SIGNING_SECRET: string;
   /** The image of a create that names none; left out, the hosts' own default is used. */
   DEFAULT_IMAGE?: string;
-  /** See `sandbox/limits.ts`. */
+  /** See `contract/limits.ts`. */
   RETENTION_SECONDS?: string;
   HOST_LOST_SECONDS?: string;
+  SCHEDULING_SECONDS?: string;
   /** Where a sandbox runs that asks for no backend: `docker`, on the hosts that are connected, if left out. */
   DEFAULT_BACKEND?: string;
   /** Sandboxes answer at `<port>-<sandbox id>.<this>`; `localhost` if left out. */
@@ -31,6 +34,9 @@ export interface ApiVariables {
   requestId: string;
   route: MatchedRoute;
   principal: Principal;
+  /** Of a request that a host has signed: the version of its key, and how it stands; undefined before its first report. */
+  hostKeyVersion: number;
+  hostStanding: HostStanding | undefined;
 }
 
 /** What the route table says about the operation that was asked for. */

@@ -1,7 +1,7 @@
 import { ApiError, hasCode } from "../contract/errors.ts";
 import { idSchema } from "../contract/ids.ts";
 import type { Sandbox } from "../contract/sandbox.ts";
-import { unwrapReplies, type Replies } from "../sandbox/reply.ts";
+import { unwrapReplies, type Replies } from "../rpc/api-reply.ts";
 import type { SandboxRpc } from "../sandbox/rpc.ts";
 import type { Env } from "./env.ts";
 import { repeated } from "../rpc/repeated.ts";

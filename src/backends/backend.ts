@@ -1,12 +1,6 @@
 import type { SandboxCreate } from "../contract/sandbox.ts";
-import type {
-  Capabilities,
-  ContainerStatus,
-  ExecSpec,
-  ImageTarget,
-  ProcessStatus,
-  StartSpec,
-} from "../contract/host-protocol.ts";
+import type { Capabilities } from "../contract/host-info.ts";
+import type { ContainerStatus, ExecSpec, ImageTarget, ProcessStatus, StartSpec } from "../contract/host-protocol.ts";
 import type { AttachSpec } from "../contract/attach.ts";
 import type { ByteRange } from "../contract/byte-range.ts";
 import type { ByteSource } from "../contract/byte-source.ts";
@@ -14,7 +8,18 @@ import type { OutputStream, SignalName, StdinState, TerminalSize } from "../cont
 
 /** Where a sandbox runs: on a host, or in the container beside its own object. */
 export type Placement =
-  | { kind: "host"; hostId: string; url: string }
+  | {
+      kind: "host";
+      hostId: string;
+      url: string;
+      /** Of the key that the host has, as it last reported; 1 if left out. */
+      keyVersion?: number;
+      /** The devices that are the sandbox's alone, by UUID. */
+      gpus?: string[];
+      /** The warm container there that is to become the sandbox's, and those that make room for it. */
+      warm?: string;
+      evict?: string[];
+    }
   /** `snapshotId`: the platform's name of the snapshot that it starts from. */
   | { kind: "cloudflare"; snapshotId?: string };
 

@@ -34,26 +34,53 @@ export class Keyset {
   }
 
   /** The page made of `limit + 1` rows: the one too many tells that there is another page. */
-  page<Row, Item>(
-    rows: Row[],
-    limit: number,
-    position: (row: Row) => { createdAt: number; id: string },
-    show: (row: Row) => Item,
-  ): Page<Item> {
-    const data = rows.slice(0, limit);
-    const last = data.at(-1);
-    return {
-      data: data.map(show),
-      ...(rows.length > limit && last !== undefined && { next_cursor: encodeCursor(position(last)) }),
-    };
+  page<Row, Item>(rows: Row[], limit: number, position: (row: Row) => Position, show: (row: Row) => Item): Page<Item> {
+    return firstPage(rows, limit, position, show);
   }
 }
 
-function encodeCursor({ createdAt, id }: { createdAt: number; id: string }): string {
+/** The same of a list that is at hand, newest first. */
+export function pageOf<Row, Item>(
+  rows: Row[],
+  { cursor, limit }: PageRequest,
+  position: (row: Row) => Position,
+  show: (row: Row) => Item,
+): Page<Item> {
+  if (cursor === undefined) return firstPage(rows, limit, position, show);
+  const { createdAt, id } = decodeCursor(cursor);
+  const isAfter = (at: Position) => at.createdAt < createdAt || (at.createdAt === createdAt && at.id < id);
+  return firstPage(
+    rows.filter((row) => isAfter(position(row))),
+    limit,
+    position,
+    show,
+  );
+}
+
+interface Position {
+  createdAt: number;
+  id: string;
+}
+
+function firstPage<Row, Item>(
+  rows: Row[],
+  limit: number,
+  position: (row: Row) => Position,
+  show: (row: Row) => Item,
+): Page<Item> {
+  const data = rows.slice(0, limit);
+  const last = data.at(-1);
+  return {
+    data: data.map(show),
+    ...(rows.length > limit && last !== undefined && { next_cursor: encodeCursor(position(last)) }),
+  };
+}
+
+function encodeCursor({ createdAt, id }: Position): string {
   return btoa(`${createdAt}.${id}`).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
 }
 
-function decodeCursor(cursor: string): { createdAt: number; id: string } {
+function decodeCursor(cursor: string): Position {
   const match = /^(\d{1,15})\.([a-z0-9-]{1,64})$/.exec(decodeBase64url(cursor));
   if (!match) {
     throw new ApiError("invalid_request", {

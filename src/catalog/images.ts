@@ -1,5 +1,5 @@
 import { and, eq, gt, inArray, isNull, lte, or } from "drizzle-orm";
-import type { HostInfo } from "../contract/host-protocol.ts";
+import type { HostInfo } from "../contract/host-info.ts";
 import type { Image, ImageStatus } from "../contract/image.ts";
 import type { Page } from "../contract/list.ts";
 import { snapshotsOf } from "../contract/registry.ts";

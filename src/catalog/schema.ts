@@ -1,5 +1,5 @@
 import { index, integer, primaryKey, sqliteTable, text } from "drizzle-orm/sqlite-core";
-import type { HostInfo } from "../contract/host-protocol.ts";
+import type { HostInfo } from "../contract/host-info.ts";
 import type { ImageStatus } from "../contract/image.ts";
 import type { ScopeName } from "../contract/key.ts";
 import type { BackendName, Sandbox, SandboxState } from "../contract/sandbox.ts";
@@ -110,6 +110,15 @@ export const hosts = sqliteTable("hosts", {
   url: text("url"),
   runtime: text("runtime").$type<HostInfo["runtime"]>(),
   info: text("info", { mode: "json" }).$type<HostInfo>(),
+  /** Takes no new sandboxes. */
+  draining: integer("draining", { mode: "boolean" }).notNull().default(false),
+  /** Of the key that the host is to have. */
+  keyVersion: integer("key_version").notNull().default(1),
+  /** Keys before this one are refused. */
+  oldestKeyVersion: integer("oldest_key_version").notNull().default(1),
+  /** Of the newest key by which the host has reported, and since when it does. */
+  seenKeyVersion: integer("seen_key_version").notNull().default(1),
+  seenKeyAt: integer("seen_key_at"),
   createdAt: integer("created_at").notNull(),
   lastSeenAt: integer("last_seen_at"),
   removedAt: integer("removed_at"),

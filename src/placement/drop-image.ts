@@ -1,5 +1,5 @@
 import { HostClient } from "../backends/docker/host-client.ts";
-import { locateHost } from "./find-places.ts";
+import { openPlacement, type PlacementBinding } from "./client.ts";
 
 /**
  * Removes a snapshot from the host that holds it. A host that is not connected cannot be asked: its copy
@@ -7,9 +7,9 @@ import { locateHost } from "./find-places.ts";
  * which the platform lets nobody delete.
  */
 export async function dropImage(
-  env: { DB: D1Database; SIGNING_SECRET: string },
+  env: PlacementBinding & { SIGNING_SECRET: string },
   image: { imageId: string; hostId: string | null },
 ): Promise<void> {
-  const host = image.hostId === null ? undefined : await locateHost(env.DB, image.hostId);
+  const host = image.hostId === null ? undefined : await openPlacement(env).locate(image.hostId);
   if (host) await new HostClient(host, env.SIGNING_SECRET).run("DELETE", `/v1/images/${image.imageId}`);
 }

@@ -1,6 +1,7 @@
 import { ImageCatalog } from "../catalog/images.ts";
 import { SandboxCatalog } from "../catalog/sandboxes.ts";
 import type { HostOrders, HostReport } from "../contract/host-protocol.ts";
+import { inBatches } from "../rpc/in-batches.ts";
 
 /** What reconciliation asks of a sandbox's object. */
 export interface Reconcilable {
@@ -9,9 +10,6 @@ export interface Reconcilable {
   /** Finds out what became of the sandbox's container. */
   reconcile(): Promise<void>;
 }
-
-/** At most so many objects are asked at once. */
-const MAX_CONCURRENT = 16;
 
 /**
  * Compares what a host runs with what should run there. Only where they differ an object is asked: the
@@ -44,13 +42,9 @@ export async function reconcile(
   for (const sandboxId of expected.keys()) {
     if (!reported.has(sandboxId)) work.push(() => object(sandboxId).reconcile());
   }
-  for (let at = 0; at < work.length; at += MAX_CONCURRENT) {
-    const results = await Promise.allSettled(work.slice(at, at + MAX_CONCURRENT).map((run) => run()));
-    for (const result of results) {
-      if (result.status === "rejected")
-        console.error("A sandbox could not be reconciled; it is tried again.", result.reason);
-    }
-  }
+  await inBatches(work, (reason) => {
+    console.error("A sandbox could not be reconciled; it is tried again.", reason);
+  });
   const images = report.images ?? [];
   const gone = images.length === 0 ? [] : await new ImageCatalog(env.DB).withoutImage(images, Date.now());
   return { reap, ...(gone.length > 0 && { drop_images: gone }) };

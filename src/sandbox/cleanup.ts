@@ -1,6 +1,7 @@
 import type { Backend } from "../backends/backend.ts";
 import type { Lifecycle } from "./lifecycle.ts";
 import type { ProcessesAtEnd } from "./processes-at-end.ts";
+import type { SandboxRecord } from "./store.ts";
 import type { Timers } from "./timers.ts";
 
 const FIRST_RETRY_MS = 5000;
@@ -15,16 +16,18 @@ export class Cleanup {
   readonly #open: () => Backend;
   readonly #processes: ProcessesAtEnd;
   readonly #keep: () => Promise<void>;
+  readonly #release: (record: SandboxRecord) => Promise<void>;
   readonly #now: () => number;
   #running: Promise<void> | undefined;
 
-  /** `keep`: keeps what is to be kept of the container, before it goes. */
+  /** `keep`: keeps what is to be kept of the container, before it goes. `release`: gives its place to others, once it has gone. */
   constructor(
     lifecycle: Lifecycle,
     timers: Timers,
     open: () => Backend,
     processes: ProcessesAtEnd,
     keep: () => Promise<void>,
+    release: (record: SandboxRecord) => Promise<void>,
     now: () => number,
   ) {
     this.#lifecycle = lifecycle;
@@ -32,6 +35,7 @@ export class Cleanup {
     this.#open = open;
     this.#processes = processes;
     this.#keep = keep;
+    this.#release = release;
     this.#now = now;
   }
 
@@ -54,6 +58,8 @@ export class Cleanup {
     const record = this.#lifecycle.record;
     if (!record || record.finishedAt === undefined || record.isCleanedUp) return this.#timers.clear("cleanup");
     const isHopeless = this.#now() > record.finishedAt + GIVE_UP_MS;
+    // A host that is lost is offered to nobody, and when it is back it tells what it still has: nothing is waited for.
+    if (!record.placement || record.end?.finishReason === "host_lost") await this.#giveUpPlace(record);
     // Before the stop: a process that ended by itself is told from one that this takes down.
     await this.#processes.settle();
     try {
@@ -62,6 +68,7 @@ export class Cleanup {
         if (!isHopeless) throw error;
       });
       if (record.placement && !isHopeless) await this.#open().stop();
+      await this.#release(record);
     } catch (error) {
       console.error(`${record.sandboxId} could not be removed from its host yet.`, error);
       return;
@@ -69,5 +76,10 @@ export class Cleanup {
     await this.#processes.recount();
     this.#lifecycle.update({ isCleanedUp: true }, false);
     this.#timers.clear("cleanup");
+  }
+
+  /** Is tried again at the end. */
+  async #giveUpPlace(record: SandboxRecord): Promise<void> {
+    await this.#release(record).catch(() => undefined);
   }
 }

@@ -21,6 +21,7 @@ export function describeSandbox(record: SandboxRecord, idleExpiresAt?: number): 
     image: record.image,
     backend: record.backend,
     ...(create.region !== undefined && { region: create.region }),
+    ...(create.host_labels !== undefined && { host_labels: create.host_labels }),
     ...(create.workdir !== undefined && { workdir: create.workdir }),
     ...(create.gpu !== undefined && { gpu: create.gpu }),
     ...(create.cpu !== undefined && { cpu: create.cpu }),

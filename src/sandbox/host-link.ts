@@ -28,7 +28,8 @@ export class HostLink {
     }
     const { sandboxId, generation, placement } = record;
     if (this.#opened?.generation !== generation || this.#opened.placement !== placement) {
-      this.#opened = { backend: this.#openBackend()(sandboxId, generation, placement), generation, placement };
+      const backend = this.#openBackend()(sandboxId, generation, placement, () => this.#whereIsHost());
+      this.#opened = { backend, generation, placement };
     }
     return this.#opened.backend;
   }
@@ -38,11 +39,22 @@ export class HostLink {
     return this.#lifecycle.running((record) => this.open(record));
   }
 
-  /** Looks up where the sandbox's host is now: it may have come back at another address. */
-  async relocate(): Promise<void> {
+  /** Looks up how the sandbox's host is reached now: it may have another address, or key. True when that is news. */
+  async relocate(): Promise<boolean> {
     const before = this.#lifecycle.record?.placement;
-    if (before?.kind !== "host") return;
+    if (before?.kind !== "host") return false;
     const now = await this.#locate(before.hostId);
-    if (now && now.url !== before.url) this.#lifecycle.update({ placement: now }, false);
+    const current = this.#lifecycle.record?.placement;
+    if (!now || current?.kind !== "host" || current.hostId !== now.hostId) return false;
+    const { url, keyVersion = 1 } = now;
+    const isNews = (than: HostPlacement) => url !== than.url || keyVersion !== (than.keyVersion ?? 1);
+    if (isNews(current)) this.#lifecycle.update({ placement: { ...current, url, keyVersion } }, false);
+    return isNews(before);
+  }
+
+  async #whereIsHost(): Promise<HostPlacement | undefined> {
+    await this.relocate();
+    const placement = this.#lifecycle.record?.placement;
+    return placement?.kind === "host" ? placement : undefined;
   }
 }

@@ -15,6 +15,8 @@ export class Outbox {
   readonly #publish: (record: SandboxRecord) => Promise<void>;
   readonly #now: () => number;
   #flushing: Promise<void> | undefined;
+  /** Those who wait until the catalog has a version. */
+  readonly #waiting = new Map<() => void, number>();
   #retryMs = FIRST_RETRY_MS;
 
   constructor(
@@ -40,16 +42,25 @@ export class Outbox {
     this.#timers.set("outbox", this.#now() + this.#retryMs);
   }
 
-  /** Publishes until the catalog is up to date. Never throws: a failure is tried again by the timer. */
-  flush(): Promise<void> {
+  /**
+   * Publishes until the catalog is up to date. Resolves as soon as it has what is the present version now: what changes
+   * meanwhile is waited for by whoever changes it. Never throws: a failure is tried again by the timer.
+   */
+  async flush(): Promise<void> {
+    const version = this.#lifecycle.record?.version ?? 0;
     this.#flushing ??= this.#run().finally(() => {
       this.#flushing = undefined;
     });
-    return this.#flushing;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#waiting.set(resolve, version);
+    await Promise.race([this.#flushing, promise]);
+    this.#waiting.delete(resolve);
   }
 
   async #run(): Promise<void> {
     for (;;) {
+      // What changes in one go, as from started to ready, is published once.
+      await Promise.resolve();
       const record = this.#lifecycle.record;
       if (!record) return this.#timers.clear("outbox");
       if (record.indexedVersion >= record.version) {
@@ -65,6 +76,7 @@ export class Outbox {
         return;
       }
       if (this.#lifecycle.record) this.#lifecycle.update({ indexedVersion: record.version }, false);
+      for (const [resolve, version] of this.#waiting) if (version <= record.version) resolve();
     }
   }
 }

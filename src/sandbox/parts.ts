@@ -1,5 +1,5 @@
 import type { OpenBackend } from "../backends/index.ts";
-import { findPlaces, locateHost, silenceOf } from "../placement/find-places.ts";
+import type { PlacementBinding } from "../placement/client.ts";
 import { publishSandbox, unpublishSandbox } from "../placement/publish.ts";
 import { Attachments } from "./attachments.ts";
 import { Bridge } from "./bridge.ts";
@@ -13,10 +13,11 @@ import { ExecSockets } from "./exec-sockets.ts";
 import { HostDeadline } from "./host-deadline.ts";
 import { HostLink } from "./host-link.ts";
 import { Lifecycle } from "./lifecycle.ts";
-import type { Limits } from "./limits.ts";
+import type { Limits } from "../contract/limits.ts";
 import { hasStarted } from "./machine.ts";
 import { Operations } from "./operations.ts";
 import { Outbox } from "./outbox.ts";
+import { Places } from "./places.ts";
 import { Probe } from "./probe.ts";
 import { ProcessOutput } from "./process-output.ts";
 import { Processes } from "./processes.ts";
@@ -27,12 +28,12 @@ import { Snapshots } from "./snapshots.ts";
 import { SocketEvents } from "./socket-events.ts";
 import { Sockets } from "./sockets.ts";
 import { Starter } from "./starter.ts";
-import { SandboxStore } from "./store.ts";
+import { SandboxStore, type SandboxRecord } from "./store.ts";
 import { Timers, type Timer } from "./timers.ts";
 import { Watch } from "./watch.ts";
 
 /** What the parts are bound to. */
-export interface PartsEnv extends ShelfEnv {
+export interface PartsEnv extends ShelfEnv, PlacementBinding {
   DB: D1Database;
 }
 
@@ -65,6 +66,7 @@ export class Parts {
   constructor(ctx: DurableObjectState, env: PartsEnv, limits: Limits, openBackend: () => OpenBackend) {
     const db = env.DB;
     const shelf = imageShelf(env);
+    const places = new Places(env);
     const now = () => Date.now();
     const sockets = new Sockets(ctx);
     const isAttached = () => sockets.hasClients;
@@ -95,25 +97,26 @@ export class Parts {
     this.host = new HostLink(
       this.lifecycle,
       () => (backends ??= openBackend()),
-      (hostId) => locateHost(db, hostId),
+      (hostId) => places.locate(hostId),
     );
     const open = () => this.host.open();
     this.outbox = new Outbox(this.lifecycle, this.timers, (record) => publishSandbox(db, record), now);
     this.deadline = new HostDeadline(this.lifecycle, this.timers, this.host, now);
     this.changes = new Changes(this.lifecycle, this.timers, this.deadline, now);
-    this.starter = new Starter(
-      this.lifecycle,
-      this.timers,
-      (record) => findPlaces(db, record),
-      (record) => this.host.open(record),
-      shelf.grantPull,
-      () => ctx.waitUntil(this.deadline.confirm()),
-      now,
-    );
     this.watch = new Watch(this.lifecycle, this.timers, open, isAttached, now);
     const { lifecycle, host, watch, outbox } = this;
-    const silence = (hostId: string) => silenceOf(db, hostId);
-    const { hostLostAfterMs, keptMs } = limits;
+    const { hostLostAfterMs, keptMs, schedulingMs } = limits;
+    this.starter = new Starter({
+      lifecycle,
+      timers,
+      places,
+      open: (record) => host.open(record),
+      grantPull: shelf.grantPull,
+      confirmDeadline: () => ctx.waitUntil(this.deadline.confirm()),
+      schedulingMs,
+      now,
+    });
+    const silence = (hostId: string) => places.silence(hostId);
     this.containerWatch = new ContainerWatch({
       store,
       lifecycle,
@@ -148,7 +151,8 @@ export class Parts {
       now,
     });
     const keep = () => this.snapshots.finishAtEnd();
-    this.cleanup = new Cleanup(this.lifecycle, this.timers, open, atEnd, keep, now);
+    const release = (record: SandboxRecord) => places.release(record);
+    this.cleanup = new Cleanup(this.lifecycle, this.timers, open, atEnd, keep, release, now);
     this.processes = new Processes(this.store, this.lifecycle, this.host, atEnd, () => this.watch.check(), now);
     this.output = new ProcessOutput(this.processes, this.lifecycle, this.host, now);
     this.attachments = new Attachments(sockets, this.processes, this.lifecycle, this.host);

@@ -54,8 +54,8 @@ export class ProcessOutput {
   /** The output after the host failed to give it: of an ended process the end is known, its bytes are not kept here. */
   async recallOutput(request: OutputRequest, failure: ErrorCode): Promise<ByteSource> {
     const { processId, stream, offset } = request;
-    const process = await this.#foundAnew(processId, failure);
-    if (!hasEnded(process)) return this.#ask(request);
+    const { process, hasMoved } = await this.#foundAnew(processId, failure);
+    if (hasMoved || !hasEnded(process)) return this.#ask(request);
     const length = process.last[`${stream}_bytes`];
     if (offset < length) throw this.#gone(stream, length, failure);
     return { kind: "stream", body: streamOf("") };
@@ -63,8 +63,8 @@ export class ProcessOutput {
 
   /** The events after the host failed to give them: for a reader who has all output of an ended process, its exit. */
   async recallEvents(processId: string, from: Cursor, failure: ErrorCode): Promise<ByteSource> {
-    const process = await this.#foundAnew(processId, failure);
-    if (!hasEnded(process)) return this.#host.open().events(processId, from);
+    const { process, hasMoved } = await this.#foundAnew(processId, failure);
+    if (hasMoved || !hasEnded(process)) return this.#host.open().events(processId, from);
     const end: Cursor = { stdout: process.last.stdout_bytes, stderr: process.last.stderr_bytes };
     for (const stream of OUTPUT_STREAMS) {
       if (from[stream] < end[stream]) throw this.#gone(stream, end[stream], failure);
@@ -76,10 +76,13 @@ export class ProcessOutput {
     return this.#host.open().output(processId, stream, offset, follow);
   }
 
-  /** Asks what became of the process, at the host's new address if it has one. Throws when the host does not answer. */
-  async #foundAnew(processId: string, failure: ErrorCode): Promise<ProcessRecord> {
-    if (failure === "backend_unavailable") await this.#host.relocate().catch(() => undefined);
-    return this.#processes.get(processId);
+  /**
+   * Asks what became of the process. `hasMoved`: its host has another address or key than the one that was asked. Throws when the
+   * host does not answer.
+   */
+  async #foundAnew(processId: string, failure: ErrorCode): Promise<{ process: ProcessRecord; hasMoved: boolean }> {
+    const hasMoved = failure === "backend_unavailable" && (await this.#host.relocate().catch(() => false));
+    return { process: await this.#processes.get(processId), hasMoved };
   }
 
   #gone(stream: OutputStream, length: number, failure: ErrorCode): ApiError {

@@ -21,6 +21,12 @@ export function claims(
   );
 }
 
+/** True while the sandbox has, or is about to have, its container on that host. */
+export function needsPlace(record: Readonly<SandboxRecord> | undefined, hostId: string): boolean {
+  if (!record || record.isCleanedUp) return false;
+  return (isLive(record.state) && record.startedAt === undefined) || hostIdOf(record.placement) === hostId;
+}
+
 /** Makes true again what a host's report and the catalog tell differently about a sandbox. */
 export async function reconcile(parts: Parts, waitUntil: (work: Promise<unknown>) => void): Promise<void> {
   const { store, host, outbox, starter, watch } = parts;

@@ -1,9 +1,10 @@
 import type { ByteRange } from "../contract/byte-range.ts";
-import type { StdinOptions, WriteOptions } from "../backends/backend.ts";
+import type { HostPlacement, StdinOptions, WriteOptions } from "../backends/backend.ts";
 import type { ByteSource } from "../contract/byte-source.ts";
 import type { ErrorCode } from "../contract/errors.ts";
 import type { Cursor } from "../contract/events.ts";
-import type { HostInfo, ImageSource } from "../contract/host-protocol.ts";
+import type { HostInfo } from "../contract/host-info.ts";
+import type { ImageSource } from "../contract/host-protocol.ts";
 import type { Image } from "../contract/image.ts";
 import type { Page } from "../contract/list.ts";
 import type {
@@ -30,6 +31,8 @@ export interface CreateInput extends Scope {
   backend: BackendName;
   /** Where `create.image` is, when it is one of this deployment's own. */
   place: ImagePlace | undefined;
+  /** Where it is to start, when that is known by now. */
+  host?: HostPlacement | undefined;
 }
 
 /** Where an image of the deployment's own is. */

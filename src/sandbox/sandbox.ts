@@ -14,7 +14,7 @@ import type { Sandbox as SandboxDocument, SandboxCreate, SandboxPatch, Tunnel, W
 import { goOff } from "./alarm.ts";
 import { callOf } from "./call.ts";
 import { describeProcess, describeSandbox } from "./describe.ts";
-import { limitsOf, type LimitVariables } from "./limits.ts";
+import { limitsOf, type LimitVariables } from "../contract/limits.ts";
 import { openerOf } from "./open-backends.ts";
 import { Parts, type PartsEnv } from "./parts.ts";
 import { pageOfProcesses, type ProcessPageRequest } from "./process-page.ts";
@@ -29,8 +29,8 @@ import type {
   StreamedExec,
   TunnelOrigin,
 } from "./rpc.ts";
-import { claims, reconcile } from "./reconcile.ts";
-import { replyWith, type Replies, type Reply } from "./reply.ts";
+import { claims, needsPlace, reconcile } from "./reconcile.ts";
+import { replyWith, type Replies, type Reply } from "../rpc/api-reply.ts";
 import { serve } from "./serve.ts";
 import { answerClose } from "./sockets.ts";
 import { newRecord } from "./store.ts";
@@ -65,7 +65,7 @@ export class Sandbox<Env extends SandboxEnv = SandboxEnv> extends DurableObject<
       lifecycle.begin(newRecord(input, Date.now()));
       const created = describeSandbox(store.record!);
       outbox.schedule();
-      this.ctx.waitUntil(starter.start());
+      this.ctx.waitUntil(starter.start(input.host));
       await outbox.flush();
       return created;
     });
@@ -170,9 +170,7 @@ export class Sandbox<Env extends SandboxEnv = SandboxEnv> extends DurableObject<
   }
 
   snapshot(scope: Scope, request: SnapshotRequest, isAsync: boolean): Promise<Reply<Image>> {
-    return this.#operation(scope, async () => {
-      return describeImage(await this.#parts.snapshots.take(request, isAsync));
-    });
+    return this.#operation(scope, async () => describeImage(await this.#parts.snapshots.take(request, isAsync)));
   }
 
   origin(scope: Scope): Promise<Reply<SandboxCreate>> {
@@ -214,8 +212,12 @@ export class Sandbox<Env extends SandboxEnv = SandboxEnv> extends DurableObject<
 
   /** True when this sandbox's container of that generation on that host is its own and is to live. */
   async claims(hostId: string, generation: number): Promise<boolean> {
-    const { store, snapshots } = this.#parts;
-    return claims(store.record, hostId, generation, snapshots.isKeepingAtEnd);
+    return claims(this.#parts.store.record, hostId, generation, this.#parts.snapshots.isKeepingAtEnd);
+  }
+
+  /** True while this sandbox has, or is about to have, its container on that host. */
+  async needsPlace(hostId: string): Promise<boolean> {
+    return needsPlace(this.#parts.store.record, hostId);
   }
 
   /** The host's report and the catalog differ about this sandbox: find out what is true. */

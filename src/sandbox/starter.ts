@@ -4,101 +4,107 @@ import { isLive } from "../contract/sandbox.ts";
 import type { StartSpec } from "../contract/host-protocol.ts";
 import { hostLifetimeMs } from "./host-deadline.ts";
 import type { Lifecycle } from "./lifecycle.ts";
+import type { Place, Places } from "./places.ts";
 import type { SandboxRecord } from "./store.ts";
 import type { Timers } from "./timers.ts";
 
-/** How long a sandbox looks for a host that takes it. */
-export const SCHEDULING_DEADLINE_MS = 30_000;
 const RETRY_MS = 500;
+/** One call does not wait for room any longer. */
+const MAX_WAIT_MS = 20_000;
 /** The timer that takes a start up again when this object was lost in the middle of it. */
 const RESUME_MS = 5000;
-
-/** Places that could take the sandbox, the best first. */
-export type FindPlaces = (record: SandboxRecord) => Promise<Placement[]>;
 
 /** A token with which a host pulls from a repository. */
 export type GrantPull = (environment: string, repository: string) => Promise<string>;
 
-/** Brings the container up: finds a place, starts there, tries the next while the deadline allows. */
+export interface StarterParts {
+  lifecycle: Lifecycle;
+  timers: Timers;
+  places: Pick<Places, "reserve" | "release">;
+  open: (record: SandboxRecord) => Backend;
+  grantPull: GrantPull;
+  confirmDeadline: () => void;
+  /** How long a sandbox waits for a place, from its creation. */
+  schedulingMs: number;
+  now: () => number;
+}
+
+/** Brings the container up: waits for a place, starts there, and takes another where that fails, while the deadline allows. */
 export class Starter {
-  readonly #lifecycle: Lifecycle;
-  readonly #timers: Timers;
-  readonly #findPlaces: FindPlaces;
-  readonly #open: (record: SandboxRecord) => Backend;
-  readonly #grantPull: GrantPull;
-  readonly #confirmDeadline: () => void;
-  readonly #now: () => number;
+  readonly #parts: StarterParts;
   #run: Promise<void> | undefined;
 
-  constructor(
-    lifecycle: Lifecycle,
-    timers: Timers,
-    findPlaces: FindPlaces,
-    open: (record: SandboxRecord) => Backend,
-    grantPull: GrantPull,
-    confirmDeadline: () => void,
-    now: () => number,
-  ) {
-    this.#lifecycle = lifecycle;
-    this.#timers = timers;
-    this.#findPlaces = findPlaces;
-    this.#open = open;
-    this.#grantPull = grantPull;
-    this.#confirmDeadline = confirmDeadline;
-    this.#now = now;
+  constructor(parts: StarterParts) {
+    this.#parts = parts;
   }
 
-  /** Starts, or takes up a start that was interrupted. One at a time; never throws. */
-  start(): Promise<void> {
-    this.#timers.set("start", this.#now() + RESUME_MS);
-    this.#run ??= this.#attempts().finally(() => {
+  /** Starts, or takes up a start that was interrupted; first at `place`, where one is its own already. One at a time; never throws. */
+  start(place?: Placement): Promise<void> {
+    const { timers, now } = this.#parts;
+    timers.set("start", now() + RESUME_MS);
+    this.#run ??= this.#attempts(place).finally(() => {
       this.#run = undefined;
     });
     return this.#run;
   }
 
-  async #attempts(): Promise<void> {
+  async #attempts(place: Placement | undefined): Promise<void> {
+    const { lifecycle, places, schedulingMs, now } = this.#parts;
+    const failed = new Set<string>();
     let why = "No host is connected.";
+    let own = place && { place };
     for (;;) {
-      const record = this.#lifecycle.record;
+      const record = lifecycle.record;
       if (!record || !isLive(record.state) || record.startedAt !== undefined) return;
-      let places: Placement[] = [];
-      try {
-        places = await this.#findPlaces(record);
-      } catch (error) {
-        why = "The catalog of hosts cannot be read.";
-        console.error(why, error);
-      }
-      for (const place of this.#interruptedFirst(record, places)) {
-        const outcome = await this.#startAt(place);
+      const leftMs = record.createdAt + schedulingMs - now();
+      const found = own ?? (await this.#reserve(record, [...failed], leftMs));
+      own = undefined;
+      if ("place" in found) {
+        if (!isLive(lifecycle.record?.state ?? "terminated")) return places.release(record).catch(() => undefined);
+        const outcome = await this.#startAt(found.place);
         if (outcome.kind === "done") return;
         why = outcome.why;
+        const hostId = hostIdOf(found.place);
+        if (hostId !== undefined) failed.add(hostId);
+      } else {
+        // What one that failed said tells more than that there is no other.
+        if (failed.size === 0) why = found.why;
+        failed.clear();
       }
-      const now = this.#lifecycle.record;
-      if (!now || !isLive(now.state)) return;
-      if (this.#now() >= now.createdAt + SCHEDULING_DEADLINE_MS) {
-        this.#lifecycle.apply({ kind: "no_capacity", error: why });
+      if (!isLive(lifecycle.record?.state ?? "terminated")) return;
+      if (now() >= record.createdAt + schedulingMs) {
+        lifecycle.apply({ kind: "no_capacity", error: why });
         return;
       }
       await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
     }
   }
 
-  /** A start that was cut off is taken up where it was: that host may have the container already. */
-  #interruptedFirst(record: SandboxRecord, places: Placement[]): Placement[] {
-    const before = record.placement;
-    if (!before) return places;
-    return places.toSorted((a, b) => Number(isSamePlace(b, before)) - Number(isSamePlace(a, before)));
+  /** Once more where the time is just up: it may have been given a place meanwhile. */
+  async #reserve(record: SandboxRecord, excluded: string[], leftMs: number): Promise<Place> {
+    // The others of those that have failed it may be the only ones there are: they are tried again soon.
+    const waitMs = excluded.length > 0 ? 0 : Math.max(0, Math.min(leftMs, MAX_WAIT_MS));
+    try {
+      return await this.#parts.places.reserve(record, excluded, waitMs);
+    } catch (error) {
+      const why = "Who knows which host has room does not answer.";
+      console.error(why, error);
+      return { why };
+    }
   }
 
   async #startAt(place: Placement): Promise<{ kind: "done" } | { kind: "next"; why: string }> {
-    const before = this.#lifecycle.record!;
+    const { lifecycle, open, confirmDeadline } = this.#parts;
+    const before = lifecycle.record!;
     if (!isLive(before.state)) return { kind: "done" };
+    // A start that was cut off is taken up where it was: that host may have the container already.
     const isSame = before.placement !== undefined && isSamePlace(before.placement, place) && before.generation > 0;
     const generation = isSame ? before.generation : before.generation + 1;
-    this.#lifecycle.schedule(place, generation);
-    const record = this.#lifecycle.record!;
-    const backend = this.#open(record);
+    // What may have come up elsewhere all the same is not left behind, where that host can be reached: else it is reaped later.
+    if (!isSame && before.placement) void this.#leave(before);
+    lifecycle.schedule(place, generation);
+    const record = lifecycle.record!;
+    const backend = open(record);
     try {
       const spec = { ...specOf(record), ...(await this.#source(record)) };
       const outcome = await backend.start(spec);
@@ -106,11 +112,11 @@ export class Starter {
         await backend.stop().catch(() => undefined);
         return { kind: "done" };
       }
-      if (outcome.kind === "failed") this.#lifecycle.apply({ kind: "start_failed", error: outcome.error });
-      else if (this.#lifecycle.apply({ kind: "started" }, { publishedPorts: outcome.publishedPorts })) {
+      if (outcome.kind === "failed") lifecycle.apply({ kind: "start_failed", error: outcome.error });
+      else if (lifecycle.apply({ kind: "started" }, { publishedPorts: outcome.publishedPorts })) {
         // One that was adopted started earlier than we say, and the lifetime may have been changed meanwhile.
-        const isTrue = outcome.kind === "launched" && spec.lifetime_ms === hostLifetimeMs(this.#lifecycle.record!);
-        if (!isTrue) this.#confirmDeadline();
+        const isTrue = outcome.kind === "launched" && spec.lifetime_ms === hostLifetimeMs(lifecycle.record!);
+        if (!isTrue) confirmDeadline();
       }
       return { kind: "done" };
     } catch (error) {
@@ -121,25 +127,33 @@ export class Starter {
     }
   }
 
+  async #leave(before: SandboxRecord): Promise<void> {
+    await (async () => this.#parts.open(before).stop())().catch(() => undefined);
+  }
+
   /** Of an image in the registry: where it is, and the grant to pull it. */
   async #source({ environment, place }: SandboxRecord): Promise<Pick<StartSpec, "image_source">> {
     const source = place?.source;
     if (!source) return {};
-    return { image_source: { ...source, token: await this.#grantPull(environment, source.repository) } };
+    return { image_source: { ...source, token: await this.#parts.grantPull(environment, source.repository) } };
   }
 
   #isFenced(generation: number): boolean {
-    const record = this.#lifecycle.record;
+    const { record } = this.#parts.lifecycle;
     return !record || !isLive(record.state) || record.generation !== generation;
   }
 }
 
+/** With other devices it is another place: a container that came up there all the same has those that were others' meanwhile. */
 function isSamePlace(a: Placement, b: Placement): boolean {
-  return a.kind === b.kind && hostIdOf(a) === hostIdOf(b);
+  return a.kind === b.kind && hostIdOf(a) === hostIdOf(b) && devicesOf(a) === devicesOf(b);
 }
 
+const devicesOf = (place: Placement): string => (place.kind === "host" ? (place.gpus ?? []).toSorted().join(" ") : "");
+
 function specOf(record: SandboxRecord): StartSpec {
-  const { create } = record;
+  const { create, placement } = record;
+  const { gpus, warm, evict } = placement?.kind === "host" ? placement : {};
   return {
     sandbox_id: record.sandboxId,
     environment: record.environment,
@@ -154,6 +168,9 @@ function specOf(record: SandboxRecord): StartSpec {
     ...(create.cpu !== undefined && { cpu: create.cpu }),
     ...(create.memory !== undefined && { memory: create.memory }),
     ...(create.block_network !== undefined && { block_network: create.block_network }),
+    ...(gpus && { gpus }),
+    ...(warm !== undefined && { warm }),
+    ...(evict && { evict }),
     ...(record.endImageId !== undefined && { end_image: record.endImageId }),
   };
 }

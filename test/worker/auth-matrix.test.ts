@@ -123,11 +123,14 @@ describe("a key of another environment", () => {
     for (const [method, path] of [
       ["GET", "/v1/hosts"],
       ["POST", "/v1/hosts"],
+      ["PATCH", "/v1/hosts/ho-aaaaaaaaaaaaaaaaaaaaaa"],
+      ["POST", "/v1/hosts/ho-aaaaaaaaaaaaaaaaaaaaaa/rotate-key"],
       ["DELETE", "/v1/hosts/ho-aaaaaaaaaaaaaaaaaaaaaa"],
     ] as const) {
       const response = await call(method, path, {
         key: keys["otherAdmin"]!,
-        ...(method === "POST" && { json: { name: "x" } }),
+        ...(path === "/v1/hosts" && method === "POST" && { json: { name: "x" } }),
+        ...(method === "PATCH" && { json: {} }),
       });
       expect(await problemOf(response)).toMatchObject({ status: 403 });
     }

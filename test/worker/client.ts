@@ -1,8 +1,11 @@
-import { env } from "cloudflare:test";
+import { env, runInDurableObject } from "cloudflare:test";
 import { exports } from "cloudflare:workers";
+import { vi } from "vitest";
 import { HostCatalog } from "../../src/catalog/hosts.ts";
-import type { HostInfo } from "../../src/contract/host-protocol.ts";
+import type { HostInfo } from "../../src/contract/host-info.ts";
+import type { HostReport, WarmSpec } from "../../src/contract/host-protocol.ts";
 import type { ScopeName } from "../../src/contract/key.ts";
+import { openPlacement } from "../../src/placement/client.ts";
 import type { Problem } from "../../src/contract/problem.ts";
 
 export const ADMIN_KEY = env.ADMIN_KEY!;
@@ -52,8 +55,37 @@ export function hostInfo(hostId: string): HostInfo {
 
 /** A host that reports: what the sandboxes of these tests run on. */
 export async function connectHost(hostId = HOST_ID, reportedAt = Date.now()): Promise<void> {
-  const report = { url: "http://127.0.0.1:9", info: hostInfo(hostId), containers: [] };
-  await new HostCatalog(env.DB).report(report, reportedAt);
+  await reportHost({ url: "http://127.0.0.1:9", info: hostInfo(hostId), containers: [] }, reportedAt);
+}
+
+/** As the API does it when a host's report has come. */
+export async function reportHost(
+  report: HostReport,
+  reportedAt = Date.now(),
+  keyVersion = 1,
+): Promise<WarmSpec[] | undefined> {
+  await new HostCatalog(env.DB).report(report, reportedAt, keyVersion);
+  const clock = vi.spyOn(Date, "now").mockReturnValue(reportedAt);
+  try {
+    return (await openPlacement(env).report(report, { draining: false, keyVersion })).warm;
+  } finally {
+    clock.mockRestore();
+  }
+}
+
+/** None of them was ever there. */
+export async function forgetHosts(): Promise<void> {
+  await env.DB.exec("DELETE FROM hosts");
+  const placement = env.PLACEMENT.get(env.PLACEMENT.idFromName("main"));
+  await runInDurableObject(placement, (_, { storage }) => storage.deleteAll());
+  // Whoever waits there for room asks again.
+  await runInDurableObject(placement, (_, state) => state.abort("forgotten")).catch(() => undefined);
+}
+
+/** As if this one had never been there. */
+export async function forgetHost(hostId: string): Promise<void> {
+  await env.DB.prepare("DELETE FROM hosts WHERE host_id = ?").bind(hostId).run();
+  await openPlacement(env).forget(hostId);
 }
 
 export interface Operation {

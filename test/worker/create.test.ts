@@ -1,9 +1,9 @@
 import { env } from "cloudflare:test";
 import { beforeEach, describe, expect, it } from "vitest";
-import { HostCatalog } from "../../src/catalog/hosts.ts";
 import type { Sandbox } from "../../src/contract/sandbox.ts";
+import { openPlacement } from "../../src/placement/client.ts";
 import { CONTROL_PLANE_AUDIENCE, parseJoinToken, signRequest } from "../../src/contract/host-token.ts";
-import { call, connectHost, HOST_ID, newKey, ORIGIN, problemOf, send } from "./client.ts";
+import { call, connectHost, HOST_ID, newKey, ORIGIN, problemOf, send, forgetHosts } from "./client.ts";
 
 const create = async (json: object): Promise<Sandbox> => {
   const response = await call("POST", "/v1/sandboxes", { json });
@@ -12,7 +12,7 @@ const create = async (json: object): Promise<Sandbox> => {
 };
 
 beforeEach(async () => {
-  await env.DB.exec("DELETE FROM hosts");
+  await forgetHosts();
   await connectHost();
 });
 
@@ -35,7 +35,7 @@ describe("create", () => {
   });
 
   it("lets a sandbox wait while there is no host", async () => {
-    await env.DB.exec("DELETE FROM hosts");
+    await forgetHosts();
     const sandbox = await create({ gpu: "h100" });
     expect(sandbox).toMatchObject({ state: "created", gpu: "H100", image: "debian:bookworm-slim" });
     expect((await call("DELETE", `/v1/sandboxes/${sandbox.sandbox_id}`)).status).toBe(204);
@@ -161,7 +161,8 @@ describe("hosts", () => {
     expect((await report(undefined, undefined, { ...info, host_id: HOST_ID })).status).toBe(400);
     expect((await call("DELETE", `/v1/hosts/${host_id}`)).status).toBe(204);
     expect((await report()).status).toBe(403);
-    expect((await new HostCatalog(env.DB).alive(Date.now())).map((host) => host.hostId)).toEqual([HOST_ID]);
+    expect(await openPlacement(env).locate(host_id)).toBeUndefined();
+    expect(await openPlacement(env).locate(HOST_ID)).toMatchObject({ hostId: HOST_ID });
   });
 });
 

@@ -5,7 +5,7 @@ import { ADMIN_KEY, call, connectHost, operations, ORIGIN, problemOf, send } fro
 const all = (await operations()).filter(({ scope }) => scope !== undefined);
 const jsonOperations = all.filter(({ takesJson }) => takesJson);
 /** What needs no body. */
-const BODILESS = ["snapshotSandbox", "forkSandbox"];
+const BODILESS = ["snapshotSandbox", "forkSandbox", "rotateHostKey"];
 
 let sandboxId: string;
 
@@ -124,6 +124,8 @@ const FIELDS = {
   resizeProcess: ["rows", "cols"],
   createKey: ["name", "environment", "scopes"],
   createHost: ["name"],
+  updateHost: ["name", "draining"],
+  rotateHostKey: ["revoke"],
   signalProcess: ["signal"],
   snapshotSandbox: ["name", "ttl"],
   forkSandbox: ["count", "ttl"],

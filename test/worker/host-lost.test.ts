@@ -1,12 +1,12 @@
-import { env, runDurableObjectAlarm } from "cloudflare:test";
+import { runDurableObjectAlarm } from "cloudflare:test";
 import { beforeEach, describe, expect, it, vi } from "vitest";
-import { call, connectHost, HOST_ID } from "./client.ts";
+import { call, connectHost, HOST_ID, forgetHosts } from "./client.ts";
 import { getSandbox, objectOf, startSandbox } from "./sandboxes.ts";
 import { fakeHost } from "./worker.ts";
 
 beforeEach(async () => {
   fakeHost.isDown = false;
-  await env.DB.exec("DELETE FROM hosts");
+  await forgetHosts();
   await connectHost();
 });
 

@@ -64,14 +64,14 @@ describe("a create with an idempotency key", () => {
 
   it("that fails because the catalog does keeps its plan: the next one makes one sandbox", async () => {
     const headers = newKey();
-    await env.DB.exec("ALTER TABLE hosts RENAME TO hosts_away");
-    const failed = await create({ app_id: "plan" }, headers).finally(() =>
-      env.DB.exec("ALTER TABLE hosts_away RENAME TO hosts"),
+    await env.DB.exec("ALTER TABLE sandbox_names RENAME TO names_away");
+    const failed = await create({ app_id: "plan", name: "plan" }, headers).finally(() =>
+      env.DB.exec("ALTER TABLE names_away RENAME TO sandbox_names"),
     );
     expect(await problemOf(failed)).toMatchObject({ status: 503, code: "catalog_unavailable" });
     expect(failed.headers.get("retry-after")).toBe("1");
-    const made = await idOf(await create({ app_id: "plan" }, headers));
-    expect(await idOf(await create({ app_id: "plan" }, headers))).toBe(made);
+    const made = await idOf(await create({ app_id: "plan", name: "plan" }, headers));
+    expect(await idOf(await create({ app_id: "plan", name: "plan" }, headers))).toBe(made);
     expect(await listed("plan")).toHaveLength(1);
   });
 

@@ -2,7 +2,7 @@ import { env } from "cloudflare:test";
 import { beforeEach, describe, expect, it } from "vitest";
 import { NameCatalog } from "../../src/catalog/names.ts";
 import type { Sandbox } from "../../src/contract/sandbox.ts";
-import { call, connectHost, problemOf } from "./client.ts";
+import { call, connectHost, problemOf, forgetHosts } from "./client.ts";
 
 const create = async (json: object): Promise<Sandbox> => {
   const response = await call("POST", "/v1/sandboxes", { json });
@@ -11,7 +11,7 @@ const create = async (json: object): Promise<Sandbox> => {
 };
 
 beforeEach(async () => {
-  await env.DB.exec("DELETE FROM hosts");
+  await forgetHosts();
   await connectHost();
 });
 

@@ -1,7 +1,7 @@
 import { env, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { beforeEach, describe, expect, it, vi } from "vitest";
 import { newId } from "../../src/contract/ids.ts";
-import { limitsOf } from "../../src/sandbox/limits.ts";
+import { limitsOf } from "../../src/contract/limits.ts";
 import { call, connectHost, problemOf } from "./client.ts";
 import { exec, getSandbox, objectOf, startSandbox, terminate } from "./sandboxes.ts";
 import { fakeHost } from "./worker.ts";
@@ -127,10 +127,11 @@ describe("an object that no sandbox was ever made in", () => {
 describe("what a deployment may set", () => {
   it("is whole seconds, and else the default counts, and it is said so", () => {
     const said = vi.spyOn(console, "error").mockReturnValue(undefined);
-    expect(limitsOf({})).toEqual({ keptMs: WEEK_MS, hostLostAfterMs: 300_000 });
-    expect(limitsOf({ RETENTION_SECONDS: "60", HOST_LOST_SECONDS: "30" })).toEqual({
+    expect(limitsOf({})).toEqual({ keptMs: WEEK_MS, hostLostAfterMs: 300_000, schedulingMs: 30_000 });
+    expect(limitsOf({ RETENTION_SECONDS: "60", HOST_LOST_SECONDS: "30", SCHEDULING_SECONDS: "1" })).toEqual({
       keptMs: 60_000,
       hostLostAfterMs: 30_000,
+      schedulingMs: 1000,
     });
     expect(said).not.toHaveBeenCalled();
     expect(limitsOf({ RETENTION_SECONDS: "7 days" })).toMatchObject({ keptMs: WEEK_MS });

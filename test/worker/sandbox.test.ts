@@ -3,7 +3,7 @@ import { beforeEach, describe, expect, it } from "vitest";
 import { asApiError } from "../../src/contract/errors.ts";
 import { newId } from "../../src/contract/ids.ts";
 import type { SandboxCreate } from "../../src/contract/sandbox.ts";
-import { HostCatalog } from "../../src/catalog/hosts.ts";
+import { reportHost } from "./client.ts";
 import { SandboxCatalog } from "../../src/catalog/sandboxes.ts";
 import { reconcile } from "../../src/placement/reconcile.ts";
 import { openSandbox } from "../../src/api/sandbox-client.ts";
@@ -55,7 +55,7 @@ const codeOf = (call: Promise<unknown>) =>
 beforeEach(async () => {
   fakeHost.isDown = false;
   fakeHost.holdsStarts = false;
-  await new HostCatalog(env.DB).report({ url: "http://127.0.0.1:9", info: INFO, containers: [] }, Date.now());
+  await reportHost({ url: "http://127.0.0.1:9", info: INFO, containers: [] });
 });
 
 describe("the sandbox object", () => {

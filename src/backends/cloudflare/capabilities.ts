@@ -1,4 +1,4 @@
-import type { Capabilities } from "../../contract/host-protocol.ts";
+import type { Capabilities } from "../../contract/host-info.ts";
 import { AGENT_PORT } from "./agent/program.ts";
 import { MAX_CPU, MAX_MEMORY_MIB } from "./instance-types.ts";
 

@@ -32,7 +32,7 @@ import type {
   StdinOptions,
   WriteOptions,
 } from "../backend.ts";
-import { HostClient, type HostAddress } from "./host-client.ts";
+import { HostClient, type HostAddress, type RelocateHost } from "./host-client.ts";
 
 /** A start may pull an image first. */
 const START_TIMEOUT_MS = 11 * 60_000;
@@ -49,8 +49,14 @@ export class DockerBackend implements Backend {
   readonly #base: string;
   readonly #generation: number;
 
-  constructor(sandboxId: string, generation: number, host: HostAddress, signingSecret: string) {
-    this.#client = new HostClient(host, signingSecret);
+  constructor(
+    sandboxId: string,
+    generation: number,
+    host: HostAddress,
+    signingSecret: string,
+    relocate?: RelocateHost,
+  ) {
+    this.#client = new HostClient(host, signingSecret, relocate);
     this.#generation = generation;
     this.#base = `/v1/sandboxes/${sandboxId}`;
   }

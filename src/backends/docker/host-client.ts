@@ -1,7 +1,7 @@
 import type { z } from "zod";
 import type { ByteSource } from "../../contract/byte-source.ts";
 import { ApiError } from "../../contract/errors.ts";
-import { errorOfHostAnswer, hostAway } from "../../contract/host-answer.ts";
+import { errorOfHostAnswer, hostAway, REFUSED_HEADER, signatureRefused } from "../../contract/host-answer.ts";
 import { deriveHostKey, importHostKey, signRequest, type ReadyKey } from "../../contract/host-token.ts";
 
 /** A host, as the control plane reaches it. */
@@ -9,7 +9,12 @@ export interface HostAddress {
   hostId: string;
   /** Base URL without a trailing slash. */
   url: string;
+  /** Of the key that the host has; 1 if left out. */
+  keyVersion?: number | undefined;
 }
+
+/** Looks up how the host is reached now; undefined while nobody knows. */
+export type RelocateHost = () => Promise<HostAddress | undefined>;
 
 export interface CallOptions {
   body?: unknown;
@@ -21,15 +26,21 @@ export interface CallOptions {
 const DEFAULT_TIMEOUT_MS = 30_000;
 const SIGNATURE_HEADER = "x-sandbar-signature";
 
-/** Signed fetch to one host. Problems become `ApiError`s; a host out of reach is `backend_unavailable`. */
+/**
+ * Signed fetch to one host. Problems become `ApiError`s; a host out of reach is `backend_unavailable`. A host that has another key
+ * by now is asked again with that one, unless the body was a stream, which is used up: `backend_unavailable`, and the next call
+ * has the key.
+ */
 export class HostClient {
-  readonly #host: HostAddress;
+  #host: HostAddress;
   readonly #signingSecret: string;
+  readonly #relocate: RelocateHost | undefined;
   #key: Promise<ReadyKey> | undefined;
 
-  constructor(host: HostAddress, signingSecret: string) {
+  constructor(host: HostAddress, signingSecret: string, relocate?: RelocateHost) {
     this.#host = host;
     this.#signingSecret = signingSecret;
+    this.#relocate = relocate;
   }
 
   /** One JSON call; the answer is checked against the schema. */
@@ -83,8 +94,19 @@ export class HostClient {
     return response;
   }
 
-  /** One call, whatever the answer is. */
+  /** One call, whatever the answer is, unless the host does not take its signature. */
   async send(method: string, target: string, init: RequestInit): Promise<Response> {
+    const first = await this.#sendOnce(method, target, init);
+    if (!isRefusal(first)) return first;
+    await first.body?.cancel();
+    if (!(await this.#hasMoved()) || init.body instanceof ReadableStream) throw signatureRefused();
+    const second = await this.#sendOnce(method, target, init);
+    if (!isRefusal(second)) return second;
+    await second.body?.cancel();
+    throw signatureRefused();
+  }
+
+  async #sendOnce(method: string, target: string, init: RequestInit): Promise<Response> {
     const headers = new Headers(init.headers);
     headers.set(SIGNATURE_HEADER, await this.#sign(method, target));
     try {
@@ -94,11 +116,27 @@ export class HostClient {
     }
   }
 
+  /** True where the host has another key or address than the one that it was asked with. */
+  async #hasMoved(): Promise<boolean> {
+    const before = this.#host;
+    const now = await this.#relocate?.().catch(() => undefined);
+    if (now?.hostId !== before.hostId || (now.url === before.url && versionOf(now) === versionOf(before))) return false;
+    this.#host = now;
+    this.#key = undefined;
+    return true;
+  }
+
   async #sign(method: string, target: string): Promise<string> {
-    this.#key ??= deriveHostKey(this.#signingSecret, this.#host.hostId).then(importHostKey);
-    return signRequest(await this.#key, this.#host.hostId, method, target);
+    const { hostId } = this.#host;
+    const version = versionOf(this.#host);
+    this.#key ??= deriveHostKey(this.#signingSecret, hostId, version).then(importHostKey);
+    return signRequest(await this.#key, hostId, method, target, version);
   }
 }
+
+const versionOf = ({ keyVersion = 1 }: HostAddress) => keyVersion;
+
+const isRefusal = (response: Response) => response.status === 401 && response.headers.has(REFUSED_HEADER);
 
 /** The answer, checked against the schema. */
 async function readJson<T>(schema: z.ZodType<T>, response: Response): Promise<T> {

@@ -1,12 +1,12 @@
 import { ApiError, asApiError, type ApiErrorOptions, type ErrorCode } from "../contract/errors.ts";
-import * as rpc from "../rpc/replies.ts";
+import * as rpc from "./replies.ts";
 
 interface Failure {
   code: ErrorCode;
   options: ApiErrorOptions;
 }
 
-/** What the object of a sandbox answers over RPC: see `rpc/replies.ts`. */
+/** What objects answer over RPC whose errors are those of the API: see `replies.ts`. */
 export type Reply<T> = rpc.Reply<T, Failure>;
 export type Replies<Methods> = rpc.Replies<Methods, Failure>;
 
