@@ -1,9 +1,10 @@
 import { WebSocket } from "ws";
 import { attachmentPath, type AttachSpec } from "../contract/attach.ts";
 import { ApiError } from "../contract/errors.ts";
-import { CONTROL_PLANE_AUDIENCE, signRequest } from "../contract/host-token.ts";
+import { CONTROL_PLANE_AUDIENCE } from "../contract/host-token.ts";
 import { Attachment, type SandboxShare } from "../process/attachment.ts";
 import { attachmentSocket } from "./attachment-socket.ts";
+import type { HostKeys } from "./host-keys.ts";
 import type { HostProcess } from "./process.ts";
 
 const DIAL_TIMEOUT_MS = 10_000;
@@ -14,7 +15,7 @@ const MAX_MESSAGE_BYTES = 33 * 1024 * 1024;
 export interface AttachmentsOptions {
   controlPlaneUrl: string | undefined;
   hostId: string;
-  hostKey: string;
+  keys: HostKeys;
 }
 
 /** The sockets that this host has opened to sandboxes' objects, for clients that are attached to processes. */
@@ -57,12 +58,12 @@ export class Attachments {
   }
 
   async #dial(path: string): Promise<WebSocket> {
-    const { controlPlaneUrl, hostKey } = this.#options;
+    const { controlPlaneUrl, keys } = this.#options;
     if (controlPlaneUrl === undefined) {
       throw new ApiError("unsupported_by_backend", { detail: "This host works for no control plane." });
     }
     const url = new URL(`${controlPlaneUrl.replace(/\/+$/, "")}${path}`);
-    const authorization = await signRequest(hostKey, CONTROL_PLANE_AUDIENCE, "GET", url.pathname);
+    const authorization = await keys.sign(CONTROL_PLANE_AUDIENCE, "GET", url.pathname);
     url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
     const socket = new WebSocket(url, {
       headers: { authorization },

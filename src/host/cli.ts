@@ -1,13 +1,15 @@
 #!/usr/bin/env node
 import { fstatSync, mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { parseArguments, USAGE, UsageError, type HostArguments } from "./arguments.ts";
+import { parseArguments, type HostArguments } from "./arguments.ts";
 import { chooseRuntime } from "./choose-runtime.ts";
 import { startDaemon } from "./daemon.ts";
+import { keepJoin } from "./join.ts";
 import { lockDataDir } from "./lock.ts";
 import { parsePushArguments, PUSH_USAGE, runPush } from "./push.ts";
 import { keepReserve, releaseReserveIfFull } from "./reserve.ts";
 import { closeRuntimeDir } from "./runtime-dir.ts";
+import { USAGE, UsageError } from "./usage.ts";
 
 /** A shutdown that takes longer is given up. */
 const SHUTDOWN_TIMEOUT_MS = 45_000;
@@ -50,7 +52,18 @@ async function runHost(args: HostArguments): Promise<void> {
   const { runtime, why } = await chooseRuntime(args.runtime, args);
   const daemon = await startDaemon({ ...args, runtime, version: version() });
   keepReserve(args.dataDir);
-  console.log(`sandbar host ${args.hostId} on ${daemon.url}: ${runtime.kind} (${why})`);
+  try {
+    await keepJoin(daemon, args);
+  } catch (error) {
+    await daemon.close({ stopContainers: args.isEphemeral });
+    throw error;
+  }
+  if (args.join?.isRun === false) {
+    console.log(`sandbar host ${args.hostId} has joined ${args.controlPlaneUrl}: sandbar host runs it`);
+    asked.resolve();
+  } else {
+    console.log(`sandbar host ${args.hostId} on ${daemon.url}: ${runtime.kind} (${why})`);
+  }
 
   await asked.promise;
   setTimeout(() => process.exit(1), SHUTDOWN_TIMEOUT_MS).unref();

@@ -1,8 +1,10 @@
-import type { ContainerExit, ContainerStatus, StartResult } from "../contract/host-protocol.ts";
+import type { ContainerExit, ContainerStatus, HostReport, StartResult } from "../contract/host-protocol.ts";
 import { Activity } from "./activity.ts";
 import type { KeptEnd } from "./ends.ts";
+import type { GpuLedger } from "./gpu-ledger.ts";
 import type { ProcessTable } from "./processes.ts";
 import type { Container } from "./runtime.ts";
+import type { Start } from "./start-files.ts";
 
 /** What is known of one container on this machine, from its start on. */
 export interface Entry {
@@ -18,6 +20,8 @@ export interface Entry {
   isPastDeadline: boolean;
   cancelTimer: () => void;
   released: Promise<void> | undefined;
+  /** Nothing of its container is left on this machine. */
+  onGone: () => void;
 }
 
 export function newEntry(sandboxId: string, generation: number): Entry {
@@ -33,6 +37,7 @@ export function newEntry(sandboxId: string, generation: number): Entry {
     isPastDeadline: false,
     cancelTimer: () => {},
     released: undefined,
+    onGone: () => {},
   };
 }
 
@@ -48,4 +53,21 @@ export function endedEntry({ sandboxId, generation, exit }: KeptEnd): Entry {
 export function statusOf({ generation, exit, activity }: Entry): ContainerStatus {
   if (exit) return { kind: "exited", generation, exit };
   return { kind: "running", generation, busy: activity.isBusy, idle_ms: activity.idleMs };
+}
+
+export type ReportedContainers = HostReport["containers"];
+
+/** As a report has them: also what is forgotten here, and still holds devices. */
+export function reported(entries: Iterable<Entry>, gpus: GpuLedger): ReportedContainers {
+  const told = (start: Start, running: boolean) => {
+    const held = gpus.heldBy(start);
+    const container = { sandbox_id: start.sandboxId, generation: start.generation, running };
+    return held.length > 0 ? { ...container, gpus: [...held] } : container;
+  };
+  const known = [...entries];
+  const lingering = gpus.holders().filter((holder) => !known.some((entry) => entry === holder));
+  return [
+    ...known.map((entry) => told(entry, entry.exit === undefined)),
+    ...lingering.map((holder) => told(holder, false)),
+  ];
 }

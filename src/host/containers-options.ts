@@ -1,16 +1,18 @@
 import type { Deadlines } from "./deadlines.ts";
 import type { Ends } from "./ends.ts";
+import type { GpuLedger } from "./gpu-ledger.ts";
 import type { LogArchive } from "./log-archive.ts";
 import type { Runtime } from "./runtime.ts";
 import type { Snapshots } from "./snapshots.ts";
 
 /** What the owner of all containers works with. */
 export interface ContainersOptions {
-  runtime: Runtime;
+  runtime: Pick<Runtime, "start" | "recover">;
   logs: LogArchive;
   deadlines: Deadlines;
   ends: Ends;
   snapshots: Snapshots;
+  gpus: GpuLedger;
   /** A container has ended by itself or at its deadline. */
   onExit?: () => void;
 }

@@ -1,14 +1,14 @@
 import { ApiError } from "../contract/errors.ts";
 import type { ContainerExit, ContainerStatus, Deadline, StartResult, StartSpec } from "../contract/host-protocol.ts";
 import { KILLED_RETURNCODE } from "../contract/process.ts";
-import { endedEntry, newEntry, statusOf, type Entry } from "./container-entry.ts";
+import { endedEntry, newEntry, reported, statusOf, type Entry, type ReportedContainers } from "./container-entry.ts";
 import { DeletedGenerations } from "./deleted-generations.ts";
 import { launch } from "./launch.ts";
 import type { LogArchive } from "./log-archive.ts";
 import type { ProcessTable } from "./processes.ts";
 import type { ContainersOptions } from "./containers-options.ts";
 import { keepAtDeadline, release, releaseSoon, STOP_TIMEOUT_MS } from "./release.ts";
-import { StartFailure, type Container, type Runtime } from "./runtime.ts";
+import { StartFailure, type Container } from "./runtime.ts";
 import type { Start } from "./start-files.ts";
 import { callAt, settlesWithin, tooSlow, unavailable, withTimeLimit } from "./time-limit.ts";
 
@@ -18,7 +18,7 @@ const DEADLINE_RETURNCODE = 124;
 
 /** The one owner of all containers on this machine. Decides which start counts, and ends each at its deadline. */
 export class Containers {
-  readonly #runtime: Runtime;
+  readonly #runtime: ContainersOptions["runtime"];
   readonly #options: ContainersOptions;
   readonly #logs: LogArchive;
   readonly #entries = new Map<string, Entry>();
@@ -64,6 +64,7 @@ export class Containers {
     for (const container of found.toSorted((a, b) => a.generation - b.generation)) {
       const older = this.#entries.get(container.sandboxId);
       const entry = newEntry(container.sandboxId, container.generation);
+      entry.onGone = this.#options.gpus.adopt(entry, container.gpus);
       this.#entries.set(container.sandboxId, entry);
       const table = this.#logs.open(entry.sandboxId, entry.generation, entry.activity);
       await table.recover(container);
@@ -79,12 +80,8 @@ export class Containers {
     return entry ? statusOf(entry) : { kind: "gone" };
   }
 
-  list(): { sandbox_id: string; generation: number; running: boolean }[] {
-    return [...this.#entries.values()].map((entry) => ({
-      sandbox_id: entry.sandboxId,
-      generation: entry.generation,
-      running: entry.exit === undefined,
-    }));
+  list(): ReportedContainers {
+    return reported(this.#entries.values(), this.#options.gpus);
   }
 
   /** The container, waiting for a start in flight. Throws `sandbox_ended` when it does not run. */
@@ -160,7 +157,7 @@ export class Containers {
 
   async #launch(entry: Entry, spec: StartSpec, older: Entry | undefined) {
     try {
-      const container = await launch(this.#runtime, spec, older);
+      const container = await launch({ runtime: this.#runtime, gpus: this.#options.gpus, spec, entry, older });
       entry.container = container;
       if (older) this.#forgetFiles(older);
       if (entry.isDeleted) throw new ApiError("sandbox_ended");
@@ -169,7 +166,7 @@ export class Containers {
       return { result: this.#adopt(entry, container, table, "launched"), container };
     } catch (error) {
       if (entry.container && entry.isDeleted) throw error;
-      void entry.container?.stop().catch(() => {});
+      if (entry.container) releaseSoon(entry);
       this.#forget(entry);
       if (error instanceof ApiError) throw error;
       if (!(error instanceof StartFailure)) throw unavailable("The container could not be started.", error);
@@ -191,6 +188,7 @@ export class Containers {
     const entry = this.#entries.get(container.sandboxId);
     if (!entry?.exit || entry.generation !== container.generation) return false;
     entry.container = container;
+    entry.onGone = this.#options.gpus.adopt(entry, container.gpus);
     releaseSoon(entry);
     return true;
   }

@@ -1,9 +1,13 @@
 import type { AddressInfo } from "node:net";
-import type { HostInfo } from "../contract/host-protocol.ts";
 import { Attachments } from "./attachments.ts";
 import { Containers } from "./containers.ts";
 import { Deadlines } from "./deadlines.ts";
 import { Ends } from "./ends.ts";
+import { HostKeys } from "./host-keys.ts";
+import { GpuLedger } from "./gpu-ledger.ts";
+import { hostInfo, type HostFacts } from "./host-info.ts";
+import { Inventory, type Promised } from "./inventory/inventory.ts";
+import { ReferenceCensus } from "./inventory/reference-census.ts";
 import { LogArchive } from "./log-archive.ts";
 import { Pump } from "./logs/pump.ts";
 import type { ProcessTableOptions } from "./process-table-options.ts";
@@ -12,14 +16,18 @@ import type { Runtime } from "./runtime.ts";
 import { createHostServer } from "./server.ts";
 import { Snapshots } from "./snapshots.ts";
 import { UnaskedImages } from "./unasked-images.ts";
+import { WarmShelf } from "./warm/shelf.ts";
+import { HeldWarmSource } from "./warm/held-source.ts";
+import { WarmStarts } from "./warm/starts.ts";
 
 const CLOSE_GRACE_MS = 1_000;
 
-export interface DaemonOptions extends ProcessTableOptions {
+export interface DaemonOptions extends ProcessTableOptions, HostFacts {
   runtime: Runtime;
-  hostId: string;
   hostKey: string;
-  version: string;
+  /** Of the key; 1 if left out. */
+  keyVersion?: number;
+  promised?: Promised | undefined;
   /** Where logs, moved deadlines and ends are kept. */
   dataDir: string;
   listen: { host: string; port: number };
@@ -33,31 +41,35 @@ export interface Daemon {
   readonly url: string;
   readonly port: number;
   readonly containers: Containers;
+  /** The containers that are started ahead; undefined where there can be none. */
+  readonly warm: WarmShelf | undefined;
+  /** Settles with the first report: rejects when the control plane did not take it. */
+  readonly reported: Promise<void>;
   /** Ends the daemon; the containers stay for the next one unless `stopContainers`. */
   close(options: { stopContainers: boolean }): Promise<void>;
 }
 
 /** Puts the parts of a host together and runs them. */
 export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
-  const { runtime, hostId, hostKey, listen } = options;
-  const info: HostInfo = {
-    host_id: hostId,
-    version: options.version,
-    runtime: runtime.kind,
-    default_image: runtime.defaultImage,
-    capabilities: runtime.capabilities,
-  };
+  const { runtime, hostId, hostKey, keyVersion = 1, listen } = options;
+  const keys = new HostKeys(options.dataDir, { hostId, hostKey, keyVersion });
+  const inventory = await Inventory.take({ runtime, promised: options.promised });
+  const info = hostInfo(options, runtime, inventory);
   let reporter: Reporter | undefined;
   const pump = new Pump();
   const logs = new LogArchive({ ...options, logsDir: `${options.dataDir}/logs`, pump });
   const deadlines = new Deadlines(`${options.dataDir}/deadlines`);
   const ends = new Ends(`${options.dataDir}/ends`);
   const snapshots = new Snapshots(runtime, new UnaskedImages(`${options.dataDir}/unasked`));
-  const containers = new Containers({ runtime, logs, deadlines, ends, snapshots, onExit: () => reporter?.soon() });
+  const soon = () => reporter?.soon();
+  const gpus = new GpuLedger({ present: () => inventory.capacity.gpus.map(({ uuid }) => uuid), onFree: soon });
+  const shelf = runtime.warm && new WarmShelf(new HeldWarmSource(runtime.warm, gpus), soon);
+  const starts = shelf ? new WarmStarts(runtime, shelf, gpus) : runtime;
+  const containers = new Containers({ runtime: starts, logs, deadlines, ends, snapshots, gpus, onExit: soon });
   await containers.recover();
-  const attachments = new Attachments({ controlPlaneUrl: options.controlPlaneUrl, hostId, hostKey });
+  const attachments = new Attachments({ controlPlaneUrl: options.controlPlaneUrl, hostId, keys });
 
-  const server = createHostServer({ info, runtime, containers, snapshots, attachments, hostKey });
+  const server = createHostServer({ info, runtime, containers, snapshots, attachments, keys });
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);
     server.listen(listen.port, listen.host, resolve);
@@ -68,11 +80,14 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   if (options.controlPlaneUrl !== undefined) {
     reporter = new Reporter({
       controlPlaneUrl: options.controlPlaneUrl,
-      hostKey,
+      keys,
       advertiseUrl: url,
       info,
       containers,
+      warm: shelf,
       images: { list: () => snapshots.list(), remove: (imageId) => runtime.removeImage(imageId) },
+      references: new ReferenceCensus(() => runtime.listReferences()),
+      diskFree: () => inventory.diskFree(),
     });
     reporter.start();
   }
@@ -81,11 +96,15 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     url,
     port,
     containers,
+    warm: shelf,
+    reported: reporter?.first ?? Promise.resolve(),
     async close({ stopContainers }) {
       reporter?.stop();
+      inventory.close();
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
       server.closeIdleConnections();
-      if (stopContainers) await containers.stopAll();
+      shelf?.close();
+      if (stopContainers) await Promise.all([containers.stopAll(), shelf?.clear()]);
       else containers.close();
       attachments.close();
       const grace = setTimeout(() => server.closeAllConnections(), CLOSE_GRACE_MS);

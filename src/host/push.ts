@@ -1,6 +1,7 @@
 import { parseArgs } from "node:util";
 import { parseRegistryReference } from "../contract/registry.ts";
-import { parseUrl, UsageError } from "./arguments.ts";
+import { parseUrl } from "./options.ts";
+import { UsageError } from "./usage.ts";
 
 export const PUSH_USAGE = `Usage: sandbar push --control-plane URL --key KEY IMAGE ENVIRONMENT/NAME:TAG
 

@@ -6,11 +6,16 @@ import { tooSlow, withTimeLimit } from "./time-limit.ts";
 /** How long one attempt to end a container may take. */
 export const STOP_TIMEOUT_MS = 30_000;
 const STOP_ATTEMPTS = 5;
+const ANEW_MS = 60_000;
 
-/** Removes the container from the machine, whatever it takes; the entry stays. One removal at a time. */
+/**
+ * Removes the container from the machine, whatever it takes; the entry stays. One removal at a time. One that fails is tried again
+ * later, too: what is left of a container may hold devices.
+ */
 export function release(entry: Entry): Promise<void> {
   entry.released ??= remove(entry).catch((error: unknown) => {
     entry.released = undefined;
+    setTimeout(() => releaseSoon(entry), ANEW_MS).unref();
     throw error;
   });
   return entry.released;
@@ -20,7 +25,8 @@ async function remove(entry: Entry): Promise<void> {
   await entry.started.catch(() => {});
   for (let attempt = 1; entry.container; attempt++) {
     try {
-      return await withTimeLimit(entry.container.stop(), STOP_TIMEOUT_MS, tooSlow("Stopping the container"));
+      await withTimeLimit(entry.container.stop(), STOP_TIMEOUT_MS, tooSlow("Stopping the container"));
+      return entry.onGone();
     } catch (error) {
       if (attempt === STOP_ATTEMPTS) throw error;
       await new Promise((resolve) => setTimeout(resolve, attempt * 200));

@@ -1,7 +1,12 @@
-import { HostOrdersSchema, type HostInfo, type HostReport } from "../contract/host-protocol.ts";
-import { CONTROL_PLANE_AUDIENCE, signRequest } from "../contract/host-token.ts";
+import type { HostInfo } from "../contract/host-info.ts";
+import { HostOrdersSchema, type HostOrders, type HostReport } from "../contract/host-protocol.ts";
+import { CONTROL_PLANE_AUDIENCE } from "../contract/host-token.ts";
 import type { Containers } from "./containers.ts";
+import type { HostKeys } from "./host-keys.ts";
 import { ImageCensus, type ReportedImages } from "./image-census.ts";
+import type { ReferenceCensus } from "./inventory/reference-census.ts";
+import { reasonOf, refusal } from "./report-refused.ts";
+import type { WarmShelf } from "./warm/shelf.ts";
 
 const INTERVAL_MS = 5_000;
 const JITTER_MS = 500;
@@ -11,12 +16,17 @@ const REQUEST_TIMEOUT_MS = 10_000;
 
 export interface ReporterOptions {
   controlPlaneUrl: string;
-  hostKey: string;
+  keys: HostKeys;
   /** Where the control plane reaches this host. */
   advertiseUrl: string;
   info: HostInfo;
   containers: Containers;
   images: ReportedImages;
+  references: ReferenceCensus;
+  /** MiB. */
+  diskFree: () => Promise<number | undefined>;
+  /** The containers that are started ahead; left out where there can be none. */
+  warm?: Pick<WarmShelf, "list" | "converge"> | undefined;
   log?: (line: string) => void;
 }
 
@@ -31,12 +41,20 @@ export class Reporter {
   readonly #census: ImageCensus;
   /** What the last report met: undefined before the first, empty when it arrived. */
   #trouble: string | undefined;
+  readonly #first = Promise.withResolvers<void>();
   readonly #abort = new AbortController();
 
   constructor(options: ReporterOptions) {
     this.#options = options;
     this.#log = options.log ?? ((line) => console.error(`sandbar host: ${line}`));
+    // Few wait for it.
+    this.#first.promise.catch(() => {});
     this.#census = new ImageCensus(options.images, this.#log);
+  }
+
+  /** Settles with the first report: rejects with {@link ReportRefused}, or with what kept it from its way. */
+  get first(): Promise<void> {
+    return this.#first.promise;
   }
 
   start(): void {
@@ -73,38 +91,66 @@ export class Reporter {
     try {
       await this.#report();
       this.#note("");
+      this.#first.resolve();
     } catch (error) {
+      this.#first.reject(error);
       if (!this.#isStopped) this.#note(reasonOf(error));
     }
   }
 
   async #report(): Promise<void> {
-    const { controlPlaneUrl, hostKey, advertiseUrl, info, containers } = this.#options;
+    const { controlPlaneUrl, keys, advertiseUrl, info, containers, warm } = this.#options;
     const url = new URL(`${controlPlaneUrl.replace(/\/+$/, "")}/v1/hosts/${info.host_id}/report`);
     const images = this.#census.page;
-    const report: HostReport = { url: advertiseUrl, info, containers: containers.list(), ...(images && { images }) };
+    const references = this.#options.references.page;
+    const diskFree = await this.#options.diskFree();
+    const report: HostReport = {
+      url: advertiseUrl,
+      info,
+      containers: containers.list(),
+      ...(warm && { warm: warm.list() }),
+      ...(images && { images }),
+      ...(references && { references }),
+      ...(diskFree !== undefined && { disk_free: diskFree }),
+    };
     const response = await fetch(url, {
       method: "POST",
       headers: {
-        authorization: await signRequest(hostKey, CONTROL_PLANE_AUDIENCE, "POST", url.pathname + url.search),
+        authorization: await keys.sign(CONTROL_PLANE_AUDIENCE, "POST", url.pathname + url.search),
         "content-type": "application/json",
       },
       body: JSON.stringify(report),
       redirect: "manual",
       signal: AbortSignal.any([this.#abort.signal, AbortSignal.timeout(REQUEST_TIMEOUT_MS)]),
     });
-    if (!response.ok) {
-      await response.body?.cancel();
-      throw new Error(`it answers ${response.status}`);
-    }
+    if (!response.ok) throw await refusal(response);
     const orders = HostOrdersSchema.parse(await response.json());
+    this.#keepKey(orders.key);
     if (images) this.#census.told(images);
+    if (references) this.#options.references.told(references);
     this.#census.drop(orders.drop_images ?? []);
+    if (orders.warm) warm?.converge(orders.warm);
     for (const { sandbox_id: sandboxId, generation } of orders.reap) {
       this.#log(`removing ${sandboxId}: no sandbox claims it`);
       containers
         .stop(sandboxId, generation)
         .catch((error: unknown) => this.#log(`${sandboxId} could not be removed: ${String(error)}`));
+    }
+  }
+
+  /**
+   * The next report, at once, is signed with the new key, where there is one: what cannot be saved is handed over again with each
+   * report. Without one the host has the newest.
+   */
+  #keepKey(key: HostOrders["key"]): void {
+    const { keys } = this.#options;
+    try {
+      if (!key) return keys.accepted();
+      if (!keys.take(key)) return;
+      this.#log(`has the key ${key.version} from now on`);
+      this.soon();
+    } catch (error) {
+      this.#log(`the key cannot be saved: ${String(error)}`);
     }
   }
 
@@ -115,10 +161,4 @@ export class Reporter {
     else if (this.#trouble) this.#log("the control plane takes reports again");
     this.#trouble = trouble;
   }
-}
-
-function reasonOf(error: unknown): string {
-  if (!(error instanceof Error)) return String(error);
-  const cause = error.cause instanceof Error ? error.cause : undefined;
-  return cause && "code" in cause ? `${error.message} (${String(cause.code)})` : error.message;
 }

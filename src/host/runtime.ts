@@ -1,5 +1,6 @@
 import { Readable, type Duplex, type Writable } from "node:stream";
-import type { Capabilities, ContainerExit, ExecSpec, ImageTarget, StartSpec } from "../contract/host-protocol.ts";
+import type { Capabilities } from "../contract/host-info.ts";
+import type { ContainerExit, ExecSpec, ImageTarget, StartSpec, WarmSpec } from "../contract/host-protocol.ts";
 import type { SignalName, TerminalSize } from "../contract/process.ts";
 
 /**
@@ -11,21 +12,65 @@ export interface Runtime {
   /** The image of a sandbox that names none. */
   readonly defaultImage: string;
   readonly capabilities: Capabilities;
+  /** What its containers share. */
+  readonly resources: Resources;
+  /** Starts containers ahead of their sandboxes; absent where that cannot be done. */
+  readonly warm?: WarmSource;
   /**
    * Makes and starts a container. Throws {@link StartFailure} when it never can; leaves nothing behind
    * whenever it throws.
    */
   start(spec: StartSpec): Promise<Container>;
-  /** The containers that an earlier run of this daemon left, running or ended, found by label or state file. */
+  /** The containers of sandboxes that an earlier run of this daemon left, running or ended, found by label or state file. */
   recover(): Promise<Container[]>;
   /** Whether the snapshot is on this machine. */
   hasImage(imageId: string): Promise<boolean>;
   /** The snapshots on this machine, made here or pulled. */
   listImages(): Promise<string[]>;
+  /** Other images that users can name and that are here, by reference. */
+  listReferences(): Promise<string[]>;
+  /** Why containers cannot be given these devices of this machine; undefined where they can. Asked once there are some. */
+  whyNoGpus(uuids: readonly string[]): Promise<string | undefined>;
   /** Stores a snapshot of this machine in the control plane's registry. `uploadedBytes`: what that did not have. */
   pushImage(imageId: string, target: ImageTarget): Promise<{ uploadedBytes: number }>;
   /** Removes a snapshot; nothing happens when there is none. */
   removeImage(imageId: string): Promise<void>;
+}
+
+/** What of the machine a runtime has for its containers. */
+export interface Resources {
+  /** Cores. */
+  cpu: number;
+  /** MiB. */
+  memory: number;
+  /** On the filesystem on which they are. */
+  diskDir: string;
+}
+
+/** What starts containers before anybody asks for them. They are the caller's, as those of `start` are. */
+export interface WarmSource {
+  /** Gets what is missing on this machine to start one: its image. Throws {@link StartFailure} when that can never be had. */
+  prepare(spec: WarmSpec): Promise<void>;
+  /** Starts one. Throws {@link StartFailure} when it never can, also for an id that has a container; leaves nothing behind whenever it throws. */
+  start(spec: WarmSpec): Promise<WarmContainer>;
+  /** Those that an earlier run of this daemon left, and that no sandbox has: known once `Runtime.recover` is done. */
+  recovered(): WarmContainer[];
+}
+
+/** A container that idles until it becomes a sandbox's: once at most. */
+export interface WarmContainer {
+  /** What it was made from. */
+  readonly spec: WarmSpec;
+  /** Resolves when it has ended, whoever has it then. Never rejects. */
+  readonly ended: Promise<unknown>;
+  isAlive(): Promise<boolean>;
+  /**
+   * Makes it the sandbox's, as if it had been started from this spec: with the variables, the entrypoint and the deadline. Throws
+   * {@link StartFailure} where a new one could not start either; leaves nothing behind whenever it throws.
+   */
+  adopt(spec: StartSpec): Promise<Container>;
+  /** Removes it with all it left on this machine. Idempotent. */
+  stop(): Promise<void>;
 }
 
 /** What a process is made from; what the runtime cannot do it refuses with `unsupported_by_backend`, naming the field. */
@@ -47,6 +92,8 @@ export interface Container {
   readonly endImage: string | undefined;
   /** Raw TCP ports as the machine publishes them, by container port. */
   readonly publishedPorts: Record<string, number>;
+  /** The UUIDs of the GPUs that it has to itself until `stop` is done. */
+  readonly gpus: readonly string[];
   /** Resolves when the entrypoint (or, without one, everything) has ended by itself or by a kill. Never rejects. */
   readonly exited: Promise<Omit<ContainerExit, "deadline">>;
   /** The entrypoint as a process, where there is one; also one found by `recover`. */

@@ -1,7 +1,8 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { Duplex } from "node:stream";
 import { ApiError } from "../contract/errors.ts";
-import { importHostKey, ReplayGuard, verifyRequest } from "../contract/host-token.ts";
+import { ReplayGuard, verifyRequest } from "../contract/host-token.ts";
+import type { HostKeys } from "./host-keys.ts";
 import { forwardUpgrade } from "./proxy.ts";
 import { problemOf, sendError, toApiError } from "./server/respond.ts";
 import type { HostContext } from "./server/route.ts";
@@ -15,7 +16,7 @@ const DISCARD_TIMEOUT_MS = 5_000;
 const PROXY_PATH = /^\/v1\/sandboxes\/([^/]+)\/ports\/(\d+)\/proxy$/;
 
 export interface HostServerOptions extends HostContext {
-  hostKey: string;
+  keys: HostKeys;
 }
 
 /**
@@ -24,14 +25,13 @@ export interface HostServerOptions extends HostContext {
  */
 export function createHostServer(options: HostServerOptions): Server {
   const replays = new ReplayGuard();
-  const { info } = options;
-  const hostKey = importHostKey(options.hostKey);
+  const { info, keys } = options;
 
   const verify = async (request: IncomingMessage) => {
     // The tunnel carries the user's own Authorization; the signature then has a header of its own.
     const signature = request.headers["x-sandbar-signature"] ?? request.headers.authorization;
     return verifyRequest(
-      await hostKey,
+      async (version) => keys.find(version),
       info.host_id,
       { authorization: String(signature ?? ""), method: request.method!, target: request.url! },
       replays,

@@ -1,5 +1,6 @@
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import type { z } from "zod";
+import { writeWhole } from "./whole-file.ts";
 
 /** One start of a sandbox. */
 export interface Start {
@@ -26,9 +27,7 @@ export class StartFiles<Content> {
   /** The whole of it or, when the disk is full, an error. */
   write(start: Start, content: Content): void {
     mkdirSync(this.#folder, { recursive: true, mode: 0o700 });
-    const path = `${this.#folder}/${nameOf(start)}`;
-    writeFileSync(`${path}.new`, JSON.stringify(content), { flush: true });
-    renameSync(`${path}.new`, path);
+    writeWhole(`${this.#folder}/${nameOf(start)}`, JSON.stringify(content));
   }
 
   remove(start: Start): void {

@@ -26,10 +26,13 @@ export class ChildRuntime implements Runtime {
     pty: false,
     images: ["host"],
   };
+  readonly resources = { cpu: 2, memory: 4096, diskDir: "/tmp" };
   readonly started: ChildContainer[] = [];
   /** What `recover` finds. */
   left: ChildContainer[] = [];
   startDelayMs = 0;
+  /** How many of the next attempts to remove a container fail. */
+  stopFailures = 0;
 
   async start(spec: StartSpec): Promise<Container> {
     if (this.startDelayMs > 0) await new Promise((resolve) => setTimeout(resolve, this.startDelayMs));
@@ -77,6 +80,19 @@ export class ChildRuntime implements Runtime {
     return { size: 42 };
   }
 
+  references = ["debian:bookworm-slim"];
+
+  async listReferences(): Promise<string[]> {
+    return this.references;
+  }
+
+  /** Why it cannot give devices. */
+  gpuRefusal: string | undefined;
+
+  async whyNoGpus(): Promise<string | undefined> {
+    return this.gpuRefusal;
+  }
+
   async pushImage(imageId: string, target: ImageTarget): Promise<{ uploadedBytes: number }> {
     this.pushed.push({ imageId, target });
     await new Promise((wake) => setTimeout(wake, this.pushDelayMs));
@@ -97,6 +113,7 @@ export class ChildContainer implements Container {
   readonly deadlineAt: number;
   readonly endImage: string | undefined;
   readonly publishedPorts = {};
+  readonly gpus: readonly string[];
   readonly main = undefined;
   readonly #exit = Promise.withResolvers<{ returncode: number; oom: boolean }>();
   readonly exited = this.#exit.promise;
@@ -110,7 +127,7 @@ export class ChildContainer implements Container {
   readonly #runtime: ChildRuntime | undefined;
 
   constructor(
-    spec: Pick<StartSpec, "sandbox_id" | "generation" | "lifetime_ms" | "end_image">,
+    spec: Pick<StartSpec, "sandbox_id" | "generation" | "lifetime_ms" | "end_image" | "gpus">,
     runtime?: ChildRuntime,
   ) {
     this.#runtime = runtime;
@@ -118,6 +135,7 @@ export class ChildContainer implements Container {
     this.generation = spec.generation;
     this.deadlineAt = Date.now() + spec.lifetime_ms;
     this.endImage = spec.end_image;
+    this.gpus = spec.gpus ?? [];
   }
 
   /** The entrypoint ends by itself. */
@@ -127,6 +145,10 @@ export class ChildContainer implements Container {
   }
 
   async stop(): Promise<void> {
+    if (this.#runtime && this.#runtime.stopFailures > 0) {
+      this.#runtime.stopFailures--;
+      throw new Error("it does not go away");
+    }
     this.isStopped = true;
     this.end(137);
   }

@@ -9,20 +9,32 @@ import { HostCaller } from "./signed-host.ts";
 
 const CLI = resolve(import.meta.dirname, "../../src/host/cli.ts");
 
+export interface DaemonProcessOptions {
+  controlPlaneUrl?: string;
+  env?: NodeJS.ProcessEnv;
+}
+
 /** A daemon as a person runs it: in a process of its own, that can be killed. */
 export class DaemonProcess {
   readonly host: HostCaller;
   readonly dataDir = mkdtempSync("/tmp/sb-restart-");
   readonly #runtime: string;
+  readonly #controlPlaneUrl: string;
+  readonly #env: NodeJS.ProcessEnv;
+  /** What it has said on stderr. */
+  complaints = "";
   #daemon: ChildProcess | undefined;
 
-  private constructor(host: HostCaller, runtime: "docker" | "embedded") {
+  private constructor(host: HostCaller, runtime: "docker" | "embedded", options: DaemonProcessOptions) {
+    const { controlPlaneUrl = "http://127.0.0.1:9", env = process.env } = options;
     this.host = host;
+    this.#env = env;
     this.#runtime = runtime;
+    this.#controlPlaneUrl = controlPlaneUrl;
   }
 
-  static async start(runtime: "docker" | "embedded"): Promise<DaemonProcess> {
-    const daemon = new DaemonProcess(await HostCaller.create(), runtime);
+  static async start(runtime: "docker" | "embedded", options: DaemonProcessOptions = {}): Promise<DaemonProcess> {
+    const daemon = new DaemonProcess(await HostCaller.create(), runtime, options);
     await daemon.start();
     return daemon;
   }
@@ -30,10 +42,14 @@ export class DaemonProcess {
   /** At the port that it had before. */
   async start(): Promise<void> {
     const { host, dataDir } = this;
-    const args = ["host", "--control-plane", "http://127.0.0.1:9", "--listen", `127.0.0.1:${host.port}`];
+    const args = ["host", "--control-plane", this.#controlPlaneUrl, "--listen", `127.0.0.1:${host.port}`];
     this.#daemon = spawn(process.execPath, [CLI, ...args, "--runtime", this.#runtime, "--data-dir", dataDir], {
-      env: { ...process.env, SANDBAR_TOKEN: formatJoinToken(host.hostId, host.key) },
-      stdio: ["ignore", "pipe", "inherit"],
+      env: { ...this.#env, SANDBAR_TOKEN: formatJoinToken(host.hostId, host.key) },
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    this.#daemon.stderr!.on("data", (text: Buffer) => {
+      this.complaints += text.toString();
+      process.stderr.write(text);
     });
     let output = "";
     for await (const chunk of this.#daemon.stdout!) {

@@ -1,7 +1,7 @@
 import { execSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { DockerHost, IMAGE, noEngine } from "./docker-host.ts";
+import { DockerHost, IMAGE, makeImage, noEngine, removeImages } from "./docker-host.ts";
 import { launcherHoldsOut, othersFareWell } from "./hostile-contract.ts";
 import { SignedHost, text, until } from "./signed-host.ts";
 
@@ -91,6 +91,27 @@ describe.skipIf(noEngine !== undefined)("a hostile sandbox on docker", { timeout
     await host.exec(other, ["sh", "-c", "kill -9 -1"]).catch(() => undefined);
     await until(async () => (await host.call("GET", other)).json.kind === "exited");
     expect((await host.call("GET", other)).json.exit).toMatchObject({ returncode: 137 });
+  });
+
+  it("whose image has the host's own labels is told nothing by them", async () => {
+    const labels = [
+      "end-image=im-aaaaaaaaaaaaaaaaaaaaaa",
+      "entrypoint=true",
+      "gpus=GPU-1",
+      "host=ho-x",
+      "sandbox=sb-x",
+    ];
+    const image = makeImage("sandbar-hostile:labels", ...labels.map((label) => `LABEL dev.sandbar.${label}`));
+    try {
+      const container = await docker.start({ image });
+      expect([container.endImage, container.main, container.gpus]).toEqual([undefined, undefined, []]);
+      expect(container.sandboxId).not.toBe("sb-x");
+      const again = (await docker.runtime.recover()).find(({ sandboxId }) => sandboxId === container.sandboxId)!;
+      expect([again.endImage, again.main, again.gpus]).toEqual([undefined, undefined, []]);
+      await container.stop();
+    } finally {
+      removeImages(image);
+    }
   });
 
   it("that forks as much as it can harms only itself", async () => {

@@ -1,24 +1,16 @@
-import { createServer } from "node:http";
-import { json } from "node:stream/consumers";
+import { mkdtempSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { HostReportSchema, type HostOrders, type HostReport } from "../../src/contract/host-protocol.ts";
+import type { HostReport } from "../../src/contract/host-protocol.ts";
 import { newId } from "../../src/contract/ids.ts";
+import { HostKeys } from "../../src/host/host-keys.ts";
+import { ReferenceCensus } from "../../src/host/inventory/reference-census.ts";
 import { Reporter } from "../../src/host/report.ts";
 import { ChildRuntime } from "./child-runtime.ts";
-import { listening, SignedHost, until } from "./signed-host.ts";
+import { ReportTaker } from "./report-taker.ts";
+import { SignedHost, until } from "./signed-host.ts";
 
 const MINUTE_MS = 60_000;
-
-/** The control plane's end of reports. */
-class ReportTaker {
-  readonly reports: HostReport[] = [];
-  /** The answers to the next reports. */
-  readonly orders: Partial<HostOrders>[] = [];
-  readonly server = createServer(async (request, response) => {
-    this.reports.push(HostReportSchema.parse(await json(request)));
-    response.end(JSON.stringify({ reap: [], ...this.orders.shift() }));
-  });
-}
 
 const runtime = new ChildRuntime();
 const said: string[] = [];
@@ -32,25 +24,25 @@ beforeEach(async () => {
   runtime.listFailure = undefined;
   runtime.listDelay = undefined;
   said.length = 0;
-  taker = new ReportTaker();
-  const controlPlaneUrl = `http://127.0.0.1:${await listening(taker.server)}`;
+  taker = await ReportTaker.start();
   host = await SignedHost.start(runtime);
   const { kind, defaultImage: default_image, capabilities } = runtime;
   reporter = new Reporter({
-    controlPlaneUrl,
-    hostKey: host.key,
+    controlPlaneUrl: taker.url,
+    keys: new HostKeys(mkdtempSync("/tmp/sandbar-keys-"), { hostId: host.hostId, hostKey: host.key, keyVersion: 1 }),
     advertiseUrl: host.daemon.url,
     info: { host_id: host.hostId, version: "0.0.0", runtime: kind, default_image, capabilities },
     containers: host.daemon.containers,
     images: { list: () => runtime.listImages(), remove: (imageId) => runtime.removeImage(imageId) },
+    references: new ReferenceCensus(() => runtime.listReferences()),
+    diskFree: async () => 1000,
     log: (line) => said.push(line),
   });
 });
 afterEach(async () => {
   vi.useRealTimers();
   reporter.stop();
-  taker.server.closeAllConnections();
-  taker.server.close();
+  taker.close();
   await host.daemon.close({ stopContainers: true });
 });
 
@@ -61,6 +53,8 @@ async function reportAfter(ms: number): Promise<HostReport> {
     const { length } = taker.reports;
     reporter.soon();
     await until(() => taker.reports.length > length);
+    // Its answer is on its way, and counts before the clock is put on.
+    await sleep(50);
     return taker.reports[length]!;
   };
   const first = await report();
@@ -78,6 +72,13 @@ test("snapshots are told of once a minute", async () => {
   expect((await reportAfter(0)).images).toEqual([one, other]);
   for (let i = 0; i < 3; i++) expect((await reportAfter(MINUTE_MS / 4)).images).toBeUndefined();
   expect((await reportAfter(MINUTE_MS / 4 + 1)).images).toEqual([one, other]);
+});
+
+test("a report tells of the room on the disk and of other images", async () => {
+  const first = await reportAfter(0);
+  expect(first.disk_free).toBe(1000);
+  const told = [...taker.reports].map(({ references }) => references).filter((references) => references);
+  expect(told).toEqual([["debian:bookworm-slim"]]);
 });
 
 test("of more than a report takes all are told of by turns", async () => {

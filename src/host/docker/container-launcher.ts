@@ -80,10 +80,12 @@ export class ContainerLauncher {
   }
 
   /** Starts the entrypoint. Throws {@link StartFailure} when it does not run. */
-  async enter(command: string[], terminal: Terminal | undefined): Promise<LaunchedProcess> {
-    const main = await startEntrypoint(() =>
-      this.#launch({ command, env: {}, input: "none" }, MAIN_PROCESS_ID, terminal),
-    );
+  async enter(
+    command: string[],
+    env: Record<string, string>,
+    terminal: Terminal | undefined,
+  ): Promise<LaunchedProcess> {
+    const main = await startEntrypoint(() => this.#launch({ command, env, input: "none" }, MAIN_PROCESS_ID, terminal));
     keepEntrypointCode(main, this.folders.stateDir);
     return main;
   }

@@ -3,6 +3,7 @@ import type { Duplex } from "node:stream";
 import { ApiError, unsupported } from "../../contract/errors.ts";
 import type { ContainerExit, StartSpec } from "../../contract/host-protocol.ts";
 import { readEntrypointCode } from "../launcher/entrypoint.ts";
+import { TERM } from "../linux/terminal.ts";
 import type { Container, Spawned, SpawnSpec } from "../runtime.ts";
 import type { AttachedMain } from "./attached-main.ts";
 import { ContainerExitWatch } from "./container-exit.ts";
@@ -12,10 +13,12 @@ import type { ExecContext } from "./exec-context.ts";
 import { adoptExec, spawnExec } from "./exec.ts";
 import { endedProcess } from "./exec-output.ts";
 import { type LauncherFolders, removeFolders } from "./folders.ts";
+import { gpusOf } from "./gpus.ts";
 import { signalInside } from "./group-signal.ts";
+import { type Identity, identityOf, NOBODYS } from "./identity.ts";
 import type { LocalImages } from "./images.ts";
 import { KernelView } from "./kernel-view.ts";
-import { LABELS } from "./labels.ts";
+import { publishedPorts } from "./published-ports.ts";
 import { removeContainer } from "./removal.ts";
 import { snapshotContainer } from "./snapshot.ts";
 import { TOOLS_MOUNT } from "./tools.ts";
@@ -37,17 +40,15 @@ export interface ContainerParts {
 
 /** A started container of the engine, new or found again. */
 export class DockerContainer implements Container {
-  readonly sandboxId: string;
-  readonly generation: number;
-  readonly deadlineAt: number;
-  readonly endImage: string | undefined;
   readonly publishedPorts: Record<string, number>;
+  readonly gpus: readonly string[];
   readonly exited: Promise<Omit<ContainerExit, "deadline">>;
   readonly #parts: ContainerParts;
   readonly #address: string | undefined;
   readonly #execContext: ExecContext;
   readonly #exit: ContainerExitWatch;
   readonly #spawning = new Set<Promise<unknown>>();
+  #identity: Identity;
   #main: Spawned | undefined;
   #stopped: Promise<void> | undefined;
   /** Settles when no snapshot holds the processes still. */
@@ -55,14 +56,11 @@ export class DockerContainer implements Container {
 
   constructor(parts: ContainerParts) {
     const { engine, info, launcher, attached } = parts;
-    const labels = info.Config.Labels;
     const view = KernelView.open(info.Id, info.State.Running ? info.State.Pid : 0);
     this.#parts = parts;
-    this.sandboxId = labels[LABELS.sandbox] ?? "";
-    this.generation = Number(labels[LABELS.generation]);
-    this.deadlineAt = Number(labels[LABELS.deadline]);
-    this.endImage = labels[LABELS.endImage];
+    this.#identity = identityOf(info.Config.Labels, parts.folders);
     this.publishedPorts = publishedPorts(info);
+    this.gpus = gpusOf(info.HostConfig);
     this.#address = Object.values(info.NetworkSettings.Networks)[0]?.IPAddress || undefined;
     this.#exit = new ContainerExitWatch(engine, info.Id, view, parts.folders !== undefined);
     this.exited = this.#exit.exited;
@@ -86,8 +84,45 @@ export class DockerContainer implements Container {
     void launcher?.gone.then(() => this.#exit.force());
   }
 
+  get sandboxId(): string {
+    return this.#identity.sandboxId;
+  }
+
+  get generation(): number {
+    return this.#identity.generation;
+  }
+
+  get deadlineAt(): number {
+    return this.#identity.deadlineAt;
+  }
+
+  get endImage(): string | undefined {
+    return this.#identity.endImage;
+  }
+
   get main(): Spawned | undefined {
     return this.#main;
+  }
+
+  get folders(): LauncherFolders | undefined {
+    return this.#parts.folders;
+  }
+
+  /** Whether it was started ahead, and no sandbox has it yet. */
+  get isNobodys(): boolean {
+    return this.#identity === NOBODYS;
+  }
+
+  /** Whether it runs, asked of who knows best. */
+  async isAlive(): Promise<boolean> {
+    const { view, engine, containerId } = this.#execContext;
+    if (this.#stopped || this.#exit.hasEnded) return false;
+    return view ? view.isAlive() : (await engine.inspect(containerId)).State.Running;
+  }
+
+  /** It was nobody's, and is a sandbox's now. */
+  become(identity: Identity): void {
+    this.#identity = identity;
   }
 
   /** Starts the entrypoint by the launcher. Throws {@link StartFailure}, and `unsupported_by_backend` without a terminal. */
@@ -95,15 +130,15 @@ export class DockerContainer implements Container {
     const { launcher } = this.#parts;
     const terminal = pty && launcher?.openTerminal(pty);
     if (pty && !terminal) throw unsupported("pty", "this host cannot give an entrypoint a terminal");
-    const main = await launcher!.enter(command, terminal);
+    const main = await launcher!.enter(command, this.#withOwnEnv({ env: {}, pty }).env, terminal);
     this.#main = main;
     void main.exited.then((returncode) => this.#exit.tell(returncode));
   }
 
   /** Finds the entrypoint as an earlier daemon left it. */
   recoverMain(): void {
-    const { info, folders, launcher } = this.#parts;
-    if (!folders || !info.Config.Labels[LABELS.entrypoint]) return;
+    const { folders, launcher } = this.#parts;
+    if (!folders || !this.#identity.hasEntrypoint) return;
     const main = launcher?.adoptMain();
     const returncode = readEntrypointCode(folders.stateDir);
     if (main) void main.exited.then((code) => this.#exit.tell(code));
@@ -178,8 +213,9 @@ export class DockerContainer implements Container {
     }
   }
 
-  async #spawn(spec: SpawnSpec): Promise<Spawned> {
+  async #spawn(asked: SpawnSpec): Promise<Spawned> {
     const { launcher } = this.#parts;
+    const spec = this.#withOwnEnv(asked);
     if (this.#stopped || this.#exit.hasEnded) throw new ApiError("sandbox_ended");
     // The engine knows how to find a user in every image.
     if (!launcher || spec.user !== undefined) return spawnExec(this.#execContext, spec);
@@ -188,20 +224,15 @@ export class DockerContainer implements Container {
     return terminal ? launcher.spawn(spec, terminal) : spawnExec(this.#execContext, spec);
   }
 
+  /** With the variables that the container itself lacks, as if it had them: a terminal's own, and then the process's, come over them. */
+  #withOwnEnv<T extends Pick<SpawnSpec, "env" | "pty">>(spec: T): T {
+    return { ...spec, env: { ...this.#identity.env, ...(spec.pty && { TERM }), ...spec.env } };
+  }
+
   async #stop(): Promise<void> {
     const { engine, info, folders, launcher } = this.#parts;
     await removeContainer(engine, info.Id);
     if (launcher) await launcher.remove();
     else if (folders) await removeFolders(folders);
   }
-}
-
-/** An engine may publish on IPv4 and IPv6 under two numbers: IPv4's is the one handed out. */
-function publishedPorts(info: ContainerInspectInfo): Record<string, number> {
-  const published: Record<string, number> = {};
-  for (const [name, bindings] of Object.entries(info.NetworkSettings.Ports ?? {})) {
-    const binding = bindings?.find(({ HostIp }) => !HostIp.includes(":")) ?? bindings?.[0];
-    if (binding) published[name.replace(/\/tcp$/, "")] = Number(binding.HostPort);
-  }
-  return published;
 }

@@ -1,3 +1,4 @@
+import { Readable } from "node:stream";
 import Docker from "dockerode";
 import type { ImageInspectInfo } from "dockerode";
 import { EngineError, engineError, progressEnd } from "./engine-error.ts";
@@ -9,6 +10,14 @@ const PULL_TIMEOUT_MS = 600_000;
 const LOAD_TIMEOUT_MS = 600_000;
 /** A base that the registry lacks goes up with the first snapshot on it. */
 const PUSH_TIMEOUT_MS = 3_600_000;
+
+/** Two blocks of zeros end every archive. */
+const EMPTY_TAR_BYTES = 1024;
+
+export interface NamedImage {
+  names: string[];
+  labels: Record<string, string>;
+}
 
 /** What a registry asks for. */
 export interface RegistryAuth {
@@ -59,11 +68,24 @@ export class ImageCalls {
       await progressEnd(await this.docker.loadImage(archive, { abortSignal }));
     });
 
-  /** All names that images have here, by tag and by digest. */
-  allReferences = async (): Promise<string[]> => {
+  /** Makes an image without a file. */
+  importEmpty = (repo: string, tag: string): Promise<void> =>
+    this.call(CALL_TIMEOUT_MS, async (abortSignal) => {
+      const archive = Readable.from([Buffer.alloc(EMPTY_TAR_BYTES)]);
+      await progressEnd(await this.docker.importImage(archive, { repo, tag, abortSignal }));
+    });
+
+  /** The images that have a name here: all their names, by tag and by digest, and their labels. */
+  namedImages = async (): Promise<NamedImage[]> => {
     const found = await this.call(CALL_TIMEOUT_MS, (abortSignal) => this.docker.listImages({ abortSignal }));
-    return found.flatMap(({ RepoTags, RepoDigests }) => (RepoTags ?? []).concat(RepoDigests ?? []));
+    return found.map(({ RepoTags, RepoDigests, Labels }) => ({
+      names: [...(RepoTags ?? []), ...(RepoDigests ?? [])].filter((name) => !name.includes("<none>")),
+      labels: Labels ?? {},
+    }));
   };
+
+  /** All names that images have here, by tag and by digest. */
+  allReferences = async (): Promise<string[]> => (await this.namedImages()).flatMap(({ names }) => names);
 
   tag = (image: string, repo: string, tag: string): Promise<void> =>
     this.call(CALL_TIMEOUT_MS, (abortSignal) => this.docker.getImage(image).tag({ repo, tag, abortSignal }));

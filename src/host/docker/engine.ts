@@ -43,6 +43,13 @@ export interface EngineInfo {
   CpuCfsQuota?: boolean;
   MemoryLimit?: boolean;
   SecurityOptions?: string[];
+  /** Of the machine that it runs on; `MemTotal` in bytes. */
+  NCPU?: number;
+  MemTotal?: number;
+  DockerRootDir?: string;
+  Runtimes?: Record<string, unknown>;
+  /** From API 1.50 on. */
+  DiscoveredDevices?: { Source: string; ID: string }[];
 }
 
 /** What a commit lays over the container's own configuration. */

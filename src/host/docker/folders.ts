@@ -50,6 +50,11 @@ export async function markStarted({ stateDir }: LauncherFolders): Promise<void> 
   await writeFile(`${stateDir}/started`, "");
 }
 
+/** From now on it counts as one whose start was cut off, until its start is complete again. */
+export async function unmarkStarted({ stateDir }: LauncherFolders): Promise<void> {
+  await rm(`${stateDir}/started`);
+}
+
 export function hasStarted({ stateDir }: LauncherFolders): boolean {
   return existsSync(`${stateDir}/started`);
 }

@@ -82,6 +82,12 @@ export class LocalImages {
     return references.map((one) => one.slice(one.lastIndexOf(":") + 1)).filter((tag) => SNAPSHOT_ID.test(tag));
   }
 
+  /** The names by which whoever makes a sandbox can ask for what is here: not what belongs to somebody. */
+  async listReferences(): Promise<string[]> {
+    const open = (await this.#engine.namedImages()).filter(({ labels }) => !labels[SNAPSHOT_LABEL]);
+    return open.flatMap(({ names }) => names).filter((name) => !OURS.test(name) && !ON_ITS_WAY.test(name));
+  }
+
   /** Takes a snapshot's name away; the image goes with the last container that stands on it. */
   async remove(imageId: string): Promise<void> {
     for (const reference of [this.referenceOf(imageId), `${OLD_REPOSITORY}:${imageId}`]) {

@@ -56,6 +56,11 @@ export class KernelView {
     if (readOrEmpty(`/proc/${hostPid}/cgroup`).includes(this.#containerId)) killGroup(hostPid, signal);
   }
 
+  /** Whether the container's first process still runs. */
+  isAlive(): boolean {
+    return readOrEmpty(`/proc/${this.initPid}/cgroup`).includes(this.#containerId);
+  }
+
   /** How often the kernel has killed in here for want of memory; after the end of the container, as last seen. */
   oomKills(): number | undefined {
     const [group, version] = this.#groups.has("memory")

@@ -8,6 +8,7 @@ import type { LocalImages } from "./images.ts";
 import { LABELS } from "./labels.ts";
 import { patiently } from "./patience.ts";
 import { removeContainer } from "./removal.ts";
+import { readAdoption, readWarmSpec } from "./warm-files.ts";
 
 interface Parts {
   engine: Engine;
@@ -16,15 +17,17 @@ interface Parts {
   isRemapped: boolean;
 }
 
-/** A container that an earlier daemon left; undefined for one whose start was cut off, which is removed: it will be asked for again. */
+/**
+ * A container that an earlier daemon left; undefined for one whose start, or whose way from nobody's to a sandbox's, was cut off,
+ * which is removed: it will be asked for again.
+ */
 export async function recoverContainer(parts: Parts, id: string): Promise<DockerContainer | undefined> {
   const { engine, images } = parts;
-  const info = await inspect(engine, id);
+  const info = await inspectIfThere(engine, id);
   if (!info) return undefined;
-  const { [LABELS.sandbox]: sandboxId, [LABELS.generation]: generation } = info.Config.Labels;
-  const folders = info.Config.Labels[LABELS.launcher] ? parts.folders.of(`${sandboxId}-${generation}`) : undefined;
+  const folders = info.Config.Labels[LABELS.launcher] ? parts.folders.of(folderNameOf(info)) : undefined;
   const isUnstarted = info.State.Status === "created" || info.State.Status === "configured";
-  if (isUnstarted || (folders && !hasStarted(folders))) {
+  if (isUnstarted || (folders && (!hasStarted(folders) || isUselessWarm(info, folders)))) {
     await patiently(() => removeContainer(engine, id));
     return undefined;
   }
@@ -33,12 +36,33 @@ export async function recoverContainer(parts: Parts, id: string): Promise<Docker
   if (!folders) return new DockerContainer({ engine, images, info, attached: await attachAnew(engine, info) });
   const launcher = await adoptLauncher(info, folders, parts.isRemapped);
   const container = new DockerContainer({ engine, images, info, folders, launcher });
+  if (!launcher && container.isNobodys) {
+    await patiently(() => container.stop());
+    return undefined;
+  }
   container.recoverMain();
   return container;
 }
 
+/** True of one that was started ahead and neither is a sandbox's nor can become one any more. */
+function isUselessWarm(info: ContainerInspectInfo, folders: LauncherFolders): boolean {
+  if (!info.Config.Labels[LABELS.warm]) return false;
+  try {
+    if (readAdoption(folders)) return false;
+    return !info.State.Running || !readWarmSpec(folders);
+  } catch (error) {
+    console.error(`sandbar host: nobody knows whose ${info.Name} is, it is removed:`, String(error));
+    return true;
+  }
+}
+
+/** See `Starter`. */
+function folderNameOf({ Config: { Labels } }: ContainerInspectInfo): string {
+  return Labels[LABELS.warm] || `${Labels[LABELS.sandbox]}-${Labels[LABELS.generation]}`;
+}
+
 /** Undefined for a container that is gone. One whose engine is away just now is not. */
-async function inspect(engine: Engine, id: string): Promise<ContainerInspectInfo | undefined> {
+export async function inspectIfThere(engine: Engine, id: string): Promise<ContainerInspectInfo | undefined> {
   try {
     return await patiently(() => engine.inspect(id));
   } catch (error) {

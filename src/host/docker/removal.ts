@@ -4,6 +4,7 @@ import { removeNamelessSnapshot } from "./images.ts";
 
 const GIVE_UP_MS = 60_000;
 const RETRY_MS = 100;
+const ANEW_MS = 5_000;
 
 /** Kills and removes a container and returns when it is gone. One that is not there is gone. */
 export async function removeContainer(engine: Engine, nameOrId: string): Promise<void> {
@@ -22,6 +23,18 @@ export async function removeContainer(engine: Engine, nameOrId: string): Promise
     }
   }
   await removeNamelessSnapshot(engine, info.Image);
+}
+
+/** The same until it has succeeded, however long that takes. */
+export async function removeForSure(engine: Engine, nameOrId: string): Promise<void> {
+  for (;;) {
+    try {
+      return await removeContainer(engine, nameOrId);
+    } catch (error) {
+      console.error(`sandbar host: ${nameOrId} cannot be removed yet:`, String(error));
+      await sleep(ANEW_MS);
+    }
+  }
 }
 
 function isStatus(error: unknown, status: number): boolean {

@@ -1,18 +1,24 @@
 import { mkdir, readFile, realpath, rm, writeFile } from "node:fs/promises";
-import type { Capabilities, ImageTarget, StartSpec } from "../../contract/host-protocol.ts";
+import { basename } from "node:path";
+import type { Capabilities } from "../../contract/host-info.ts";
+import type { ImageTarget, StartSpec } from "../../contract/host-protocol.ts";
 import { openRuntimeDir } from "../runtime-dir.ts";
-import type { Container, Runtime } from "../runtime.ts";
+import type { Container, Resources, Runtime } from "../runtime.ts";
 import { Engine } from "./engine.ts";
+import type { DockerContainer } from "./container.ts";
 import { Folders } from "./folders.ts";
+import { DockerGpus } from "./gpus.ts";
 import { LocalImages } from "./images.ts";
 import { LABELS } from "./labels.ts";
 import { requireNetwork } from "./network.ts";
 import { patiently } from "./patience.ts";
 import { Reach } from "./reach.ts";
+import { engineResources } from "./resources.ts";
 import { recoverContainer } from "./recovery.ts";
 import { RegistryImages } from "./registry-images.ts";
 import { Starter } from "./starter.ts";
 import { prepareTools } from "./tools.ts";
+import { DockerWarmSource } from "./warm-source.ts";
 
 export interface DockerRuntimeOptions {
   /** Where tools and the state of containers lie. One daemon at a time. */
@@ -46,6 +52,8 @@ export async function openDockerRuntime(options: DockerRuntimeOptions): Promise<
   };
   await mkdir(options.dataDir, { recursive: true, mode: 0o700 });
   const dataDir = await realpath(options.dataDir);
+  const reach = new Reach(await prepareTools(dataDir), options.useLauncher ?? true);
+  if (reach.hasLauncher) capabilities.warm_pools = true;
   const addressFile = `${dataDir}/gateway`;
   await forgetMoving(engine, addressFile);
   const registry = new RegistryImages(engine, options.controlPlaneUrl, (address) => writeFile(addressFile, address));
@@ -56,11 +64,12 @@ export async function openDockerRuntime(options: DockerRuntimeOptions): Promise<
     hostId: options.hostId,
     network: await patiently(() => requireNetwork(engine)),
     folders: new Folders(options.runtimeDir ?? (await openRuntimeDir(dataDir)), dataDir),
-    reach: new Reach(await prepareTools(dataDir), options.useLauncher ?? true),
+    gpus: new DockerGpus(engine, options.hostId, info),
+    reach,
     // Then the container's root is not this daemon's.
     isRemapped: info.SecurityOptions?.some((option) => /^name=(userns|rootless)/.test(option)) ?? false,
   });
-  return new DockerRuntime(starter, registry, capabilities);
+  return new DockerRuntime(starter, registry, capabilities, await engineResources(info, dataDir));
 }
 
 /** What an earlier daemon was moving when it was killed has names of the engine's under the address that it had. */
@@ -83,13 +92,17 @@ class DockerRuntime implements Runtime {
   readonly kind = "docker";
   readonly defaultImage = "debian:bookworm-slim";
   readonly capabilities: Capabilities;
+  readonly warm: DockerWarmSource;
+  readonly resources: Resources;
   readonly #starter: Starter;
   readonly #registry: RegistryImages;
 
-  constructor(starter: Starter, registry: RegistryImages, capabilities: Capabilities) {
+  constructor(starter: Starter, registry: RegistryImages, capabilities: Capabilities, resources: Resources) {
     this.#starter = starter;
     this.#registry = registry;
     this.capabilities = capabilities;
+    this.warm = new DockerWarmSource(starter);
+    this.resources = resources;
   }
 
   start(spec: StartSpec): Promise<Container> {
@@ -98,16 +111,13 @@ class DockerRuntime implements Runtime {
 
   async recover(): Promise<Container[]> {
     const { engine, hostId, folders } = this.#starter.parts;
-    const found: Container[] = [];
-    const live = new Set<string>();
+    const found: DockerContainer[] = [];
     for (const id of await patiently(() => engine.list(`${LABELS.host}=${hostId}`))) {
       const container = await recoverContainer(this.#starter.parts, id);
-      if (!container) continue;
-      found.push(container);
-      live.add(`${container.sandboxId}-${container.generation}`);
+      if (container) found.push(container);
     }
-    await folders.sweep(live);
-    return found;
+    await folders.sweep(new Set(found.map((container) => basename(container.folders?.stateDir ?? ""))));
+    return this.warm.recover(found);
   }
 
   async hasImage(imageId: string): Promise<boolean> {
@@ -116,6 +126,14 @@ class DockerRuntime implements Runtime {
 
   listImages(): Promise<string[]> {
     return this.#images.list();
+  }
+
+  listReferences(): Promise<string[]> {
+    return this.#images.listReferences();
+  }
+
+  whyNoGpus(uuids: readonly string[]): Promise<string | undefined> {
+    return this.#starter.parts.gpus.whyNot(uuids);
   }
 
   pushImage(imageId: string, target: ImageTarget): Promise<{ uploadedBytes: number }> {

@@ -1,18 +1,18 @@
-import type { StartSpec } from "../../contract/host-protocol.ts";
 import { unsupported } from "../../contract/errors.ts";
 import { StartFailure } from "../runtime.ts";
 import { withTimeLimit } from "../time-limit.ts";
 import { AttachedMain } from "./attached-main.ts";
 import { ContainerLauncher } from "./container-launcher.ts";
 import { DockerContainer } from "./container.ts";
-import { createOptions, firstProcess, type Plan } from "./create-options.ts";
+import { type BuildSpec, createOptions, firstProcess, type Plan } from "./create-options.ts";
 import { type Engine, EngineError, type ImageInspectInfo } from "./engine.ts";
 import { type Folders, markStarted } from "./folders.ts";
+import type { DockerGpus } from "./gpus.ts";
 import type { LocalImages } from "./images.ts";
 import { neverArrived, patiently } from "./patience.ts";
 import { requireProgram } from "./program.ts";
 import type { Reach } from "./reach.ts";
-import { removeContainer } from "./removal.ts";
+import { removeContainer, removeForSure } from "./removal.ts";
 import { asStartFailure } from "./start-reason.ts";
 import { BUSYBOX } from "./tools.ts";
 
@@ -23,6 +23,8 @@ const TELLING_MEMORY_MIB = 64;
 const TELLING_CPU = 0.1;
 const WORD_MS = 30_000;
 const MAX_ATTEMPTS = 5;
+/** What would start the entrypoint of the sandbox, and its processes with its variables. */
+const NO_WARM = "nothing can be started ahead on this host: its engine cannot use the launcher";
 /** How long what is left of a start that failed is tried to be removed. */
 const DISCARD_MS = 30_000;
 
@@ -33,6 +35,7 @@ export interface StarterParts {
   network: string;
   folders: Folders;
   reach: Reach;
+  gpus: DockerGpus;
   /** Whether the container's users are others on this machine. */
   isRemapped: boolean;
 }
@@ -46,12 +49,15 @@ export class Starter {
   }
 
   /** Throws {@link StartFailure}, and leaves nothing behind whenever it throws. */
-  async start(spec: StartSpec): Promise<DockerContainer> {
-    const { images, reach } = this.parts;
+  async start(spec: BuildSpec): Promise<DockerContainer> {
+    const { engine, images, reach } = this.parts;
+    let isMade = false;
     try {
       const image = await images.require(spec);
       for (let attempt = 1; ; attempt++) {
         const plan = this.#plan(spec, image.reference);
+        if ("warm_id" in spec && !plan.controlDir) throw new StartFailure(NO_WARM);
+        isMade = true;
         try {
           const started = await (plan.controlDir ? this.#launch(plan, image.info) : this.#run(plan, image.info));
           if (started) return started;
@@ -61,6 +67,8 @@ export class Starter {
         }
       }
     } catch (error) {
+      // Whoever is told that it failed gives the devices to another.
+      if (spec.gpus && isMade) await removeForSure(engine, nameOf(spec));
       throw asStartFailure(error);
     }
   }
@@ -117,7 +125,7 @@ export class Starter {
     }
   }
 
-  async #isReady(spec: StartSpec, launcher: ContainerLauncher, container: DockerContainer): Promise<boolean> {
+  async #isReady(spec: BuildSpec, launcher: ContainerLauncher, container: DockerContainer): Promise<boolean> {
     const isPatient = this.parts.reach.isLauncherProven || !isTelling(spec);
     const limitMs = isPatient ? WORD_MS : FIRST_WORD_MS;
     const word = Promise.race([launcher.ready.then(() => true), container.exited.then(() => false)]);
@@ -167,18 +175,23 @@ export class Starter {
     await launcher?.remove();
   }
 
-  #plan(spec: StartSpec, reference: string): Plan {
+  #plan(spec: BuildSpec, reference: string): Plan {
     const { hostId, network, reach, folders } = this.parts;
     const { limitFiles, tools } = reach;
     const controlDir = reach.hasLauncher ? folders.of(folderName(spec)).controlDir : undefined;
-    const name = `sandbar-${folderName(spec)}`;
-    return { name, spec, reference, hostId, network, limitFiles, tools, controlDir };
+    const gpus = this.parts.gpus.settings(spec.gpus);
+    return { name: nameOf(spec), spec, reference, hostId, network, gpus, limitFiles, tools, controlDir };
   }
 }
 
-function folderName({ sandbox_id, generation }: StartSpec): string {
-  return `${sandbox_id}-${generation}`;
+/** What the engine calls the container of these folders. */
+export const containerName = (folderName: string): string => `sandbar-${folderName}`;
+
+function folderName(spec: BuildSpec): string {
+  return "warm_id" in spec ? spec.warm_id : `${spec.sandbox_id}-${spec.generation}`;
 }
 
-const isTelling = ({ memory, cpu }: StartSpec): boolean =>
+const nameOf = (spec: BuildSpec) => containerName(folderName(spec));
+
+const isTelling = ({ memory, cpu }: BuildSpec): boolean =>
   (memory ?? TELLING_MEMORY_MIB) >= TELLING_MEMORY_MIB && (cpu ?? TELLING_CPU) >= TELLING_CPU;

@@ -52,6 +52,7 @@ export class EmbeddedContainer implements Container {
   readonly deadlineAt: number;
   readonly endImage: string | undefined;
   readonly publishedPorts: Record<string, number> = {};
+  readonly gpus: readonly string[] = [];
   readonly exited: Promise<Omit<ContainerExit, "deadline">>;
   readonly #exit = Promise.withResolvers<Omit<ContainerExit, "deadline">>();
   readonly #parts: Parts;

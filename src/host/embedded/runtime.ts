@@ -1,9 +1,11 @@
 import { spawn } from "node:child_process";
-import { closeSync, existsSync, openSync, readdirSync, readFileSync } from "node:fs";
+import { closeSync, existsSync, openSync } from "node:fs";
 import { chmod, mkdir, readFile, readdir, realpath, rm, writeFile } from "node:fs/promises";
-import type { Capabilities, ImageTarget, StartSpec } from "../../contract/host-protocol.ts";
+import type { Capabilities } from "../../contract/host-info.ts";
+import type { ImageTarget, StartSpec } from "../../contract/host-protocol.ts";
 import { Launcher } from "../launcher/launcher.ts";
-import { StartFailure, type Container, type Runtime } from "../runtime.ts";
+import { ownCpu, ownMemory } from "../inventory/own-resources.ts";
+import { StartFailure, type Container, type Resources, type Runtime } from "../runtime.ts";
 import { Cgroups, MAX_PROCESSES } from "./cgroup.ts";
 import { openRuntimeDir } from "../runtime-dir.ts";
 import { EmbeddedContainer, INSIDE_DIR, KeptStateSchema, signalIn, writeState } from "./container.ts";
@@ -11,13 +13,12 @@ import { HOST_IMAGE, Images } from "./images.ts";
 import { HOST_ENV, isRoot } from "../linux/programs.ts";
 import { programTrees, UNSHARE } from "./machine.ts";
 import { checkMachine } from "./requirements.ts";
+import { withoutInherited } from "./inherited-files.ts";
 import { fstabs, makeSkeleton, overlayTrees } from "./rootfs.ts";
 
 const BOOT = `${import.meta.dirname}/boot.sh`;
 /** Counted within the user namespace; where there is none, the control group counts. */
 const PROCESS_LIMIT = isRoot ? [] : ["prlimit", `--nproc=${MAX_PROCESSES}:${MAX_PROCESSES}`];
-/** Not in Node's constants. */
-const CLOSE_ON_EXEC = 0o2000000;
 const BOOT_TIMEOUT_MS = 10_000;
 /** What `boot.sh` says last, before the sandbox's own shell takes over. */
 const ENTERED = "entered";
@@ -62,6 +63,7 @@ class EmbeddedRuntime implements Runtime {
   readonly kind = "embedded";
   readonly defaultImage = HOST_IMAGE;
   readonly capabilities: Capabilities;
+  readonly resources: Resources;
   readonly #dataDir: string;
   readonly #runtimeDir: string;
   readonly #images: Images;
@@ -72,6 +74,7 @@ class EmbeddedRuntime implements Runtime {
     this.#runtimeDir = runtimeDir;
     this.#images = images;
     this.#cgroups = cgroups;
+    this.resources = { cpu: ownCpu(), memory: ownMemory(), diskDir: dataDir };
     this.capabilities = {
       cpu_limit: cgroups.has("cpu"),
       memory_limit: cgroups.has("memory"),
@@ -151,6 +154,14 @@ class EmbeddedRuntime implements Runtime {
     return this.#images.list();
   }
 
+  async listReferences(): Promise<string[]> {
+    return [HOST_IMAGE];
+  }
+
+  async whyNoGpus(): Promise<string> {
+    return "the embedded runtime cannot give devices";
+  }
+
   pushImage(imageId: string, target: ImageTarget): Promise<{ uploadedBytes: number }> {
     return this.#images.push(imageId, target);
   }
@@ -160,6 +171,7 @@ class EmbeddedRuntime implements Runtime {
   }
 
   #refuseUnsupported(spec: StartSpec): void {
+    if (spec.gpus) throw new StartFailure("This host cannot give GPUs.");
     if (spec.raw_ports.length > 0) throw new StartFailure("This host cannot publish raw TCP ports.");
     if (spec.cpu !== undefined && !this.capabilities.cpu_limit) throw new StartFailure("This host cannot limit cpu.");
     if (spec.memory !== undefined && !this.capabilities.memory_limit)
@@ -210,30 +222,6 @@ async function boot(
     clearTimeout(timer);
     child.off("exit", onExit);
   }
-}
-
-/**
- * The standard streams of `boot.sh`, with /dev/null in the place of every descriptor that this daemon itself was left
- * by whoever started it: those survive an exec, and the sandbox must not get them.
- */
-function withoutInherited(log: number): ("ignore" | number)[] {
-  const stdio: ("ignore" | number)[] = ["ignore", log, log];
-  const nothing = openSync("/dev/null", "r");
-  for (const name of readdirSync("/proc/self/fd")) {
-    const fd = Number(name);
-    if (fd < 3) continue;
-    let flags = "";
-    try {
-      flags = /^flags:\s*(\d+)$/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, "utf8"))?.[1] ?? "";
-    } catch {
-      continue;
-    }
-    if ((Number.parseInt(flags, 8) & CLOSE_ON_EXEC) !== 0) continue;
-    while (stdio.length <= fd) stdio.push("ignore");
-    stdio[fd] = nothing;
-  }
-  setImmediate(() => closeSync(nothing));
-  return stdio;
 }
 
 function killGroup(pid: number | undefined): void {

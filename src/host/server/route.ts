@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
-import type { HostInfo } from "../../contract/host-protocol.ts";
+import type { HostInfo } from "../../contract/host-info.ts";
 import type { Attachments } from "../attachments.ts";
 import type { Containers } from "../containers.ts";
 import type { Runtime } from "../runtime.ts";
