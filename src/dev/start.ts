@@ -215,7 +215,7 @@ function welcome(port: number, key: string, runtime: string, host: string): stri
     curl -s "$SANDBAR/sandboxes/$ID/exec?wait=10" -H "Authorization: Bearer $KEY" -H 'Content-Type: application/json' \\
       -d '{"command": ["echo", "hello from a sandbox"]}'
 
-  Ctrl-C ends it and every sandbox.
+  Ctrl-C ends it and every sandbox of this machine's host.
 `;
 }
 

@@ -40,6 +40,13 @@ export class BenchClient {
     return JSON.parse(text) as T;
   }
 
+  /** A call without an answer. */
+  async run(method: string, path: string): Promise<void> {
+    const answer = await this.open(method, path);
+    for await (const _ of answer);
+    if (answer.statusCode! >= 300) throw new Error(`${method} ${path}: ${answer.statusCode}`);
+  }
+
   /** An exec from the request to its answer with the end and the output. */
   async exec(sandboxId: string, command: string[]): Promise<void> {
     const body = { command };

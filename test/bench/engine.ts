@@ -24,10 +24,13 @@ export class EngineCli {
   }
 
   /** `docker exec` from its start to its end. */
-  async exec(command: string[]): Promise<void> {
-    const child = spawn(DOCKER, ["exec", this.#container, ...command], { stdio: "ignore" });
-    const code = await new Promise((resolve) => child.once("exit", resolve));
-    if (code !== 0) throw new Error(`docker exec ended with ${String(code)}`);
+  exec(command: string[]): Promise<void> {
+    return succeeds(["exec", this.#container, ...command]);
+  }
+
+  /** `docker run` from its start to its end. */
+  run(command: string[]): Promise<void> {
+    return succeeds(["run", "--rm", IMAGE, ...command]);
   }
 
   /** Milliseconds to the first byte of `docker exec`. */
@@ -68,4 +71,10 @@ export class EngineCli {
   remove(): void {
     execFileSync(DOCKER, ["rm", "-f", this.#container], { stdio: "ignore" });
   }
+}
+
+async function succeeds(args: string[]): Promise<void> {
+  const child = spawn(DOCKER, args, { stdio: "ignore" });
+  const code = await new Promise((resolve) => child.once("exit", resolve));
+  if (code !== 0) throw new Error(`docker ${args[0]} ended with ${String(code)}`);
 }

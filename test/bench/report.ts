@@ -3,11 +3,11 @@ import { cpus, totalmem } from "node:os";
 import { dirname } from "node:path";
 
 /** What is measured by itself. */
-export type Part = "host" | "containers" | "lifecycle" | "snapshots";
+export type Part = "host" | "creates" | "containers" | "lifecycle" | "snapshots" | "placement";
 
 export interface Row {
   what: string;
-  unit: "ms" | "MB/s" | "per s" | "MiB" | "KiB";
+  unit: "ms" | "µs" | "s" | "MB/s" | "per s" | "MiB" | "KiB" | "%" | "";
   ours: number;
   /** The engine's own command line, where there is one. */
   engine?: number | undefined;

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { WebSocket } from "ws";
 import { containersOf } from "../../src/dev/docker-cli.ts";
 import { Instance, sleep } from "./instance.ts";
-import { pidsOf } from "./leftovers.ts";
+import { pidsOf, signalAll } from "./leftovers.ts";
 import { localContainers } from "./local-containers.ts";
 import { RUNTIMES } from "./runtimes.ts";
 import { WEBSOCKET_SERVER } from "./websocket-server.ts";
@@ -238,7 +238,7 @@ describe.skipIf(!RUNTIMES.includes("cloudflare"))("sandboxes on Cloudflare Conta
     const id = await instance.create({ timeout: 600, entrypoint: ["sleep", "600"] });
     const counted = "i=0; while [ $i -lt 60 ]; do echo $i; i=$((i + 1)); sleep 0.1; done";
     const { process_id } = await instance.exec(id, ["sh", "-c", counted], {}, 0);
-    for (const pid of pidsOf(`workerd.*${instance.stateDirectory}`)) process.kill(pid, "SIGKILL");
+    signalAll(pidsOf(`workerd.*${instance.stateDirectory}`), "SIGKILL");
     await expect
       .poll(
         () =>

@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import Docker from "dockerode";
 import { afterEach, describe, expect, it } from "vitest";
 import { DEV_KEY, Instance, sleep, START } from "./instance.ts";
-import { pidsOf, processesNaming, runningContainers } from "./leftovers.ts";
+import { pidsOf, processesNaming, runningContainers, signalAll } from "./leftovers.ts";
 import { HOST_RUNTIMES } from "./runtimes.ts";
 
 /** How long states may stay untrue after a restart. */
@@ -52,8 +52,7 @@ describe.each(HOST_RUNTIMES)("crashes on the %s runtime", (runtime) => {
     const sandboxId = await instance.create({ timeout: 600 });
     await instance.until(sandboxId, ["ready"]);
     await instance.exec(sandboxId, ["sh", "-c", "echo still here > /tmp/mark"]);
-    for (const pid of pidsOf(`workerd.*${instance.stateDirectory}|wrangler.*${instance.stateDirectory}`))
-      process.kill(pid, "SIGKILL");
+    signalAll(pidsOf(`workerd.*${instance.stateDirectory}|wrangler.*${instance.stateDirectory}`), "SIGKILL");
     await untilAnswers(instance);
     expect(await instance.exec(sandboxId, ["cat", "/tmp/mark"])).toMatchObject({ stdout: "still here\n" });
     expect(await runningContainers(instance)).toEqual([sandboxId]);
@@ -63,7 +62,7 @@ describe.each(HOST_RUNTIMES)("crashes on the %s runtime", (runtime) => {
     instance = await Instance.start(runtime);
     const sandboxId = await instance.create({ timeout: 600 });
     await instance.until(sandboxId, ["ready"]);
-    for (const pid of pidsOf(`cli.ts host.*${instance.stateDirectory}`)) process.kill(pid, "SIGKILL");
+    signalAll(pidsOf(`cli.ts host.*${instance.stateDirectory}`), "SIGKILL");
     await sleep(TRUE_AGAIN_MS / 3);
     const sandbox = await instance.sandbox(sandboxId);
     const containers = await runningContainers(instance);
@@ -89,10 +88,10 @@ describe.each(HOST_RUNTIMES)("crashes on the %s runtime", (runtime) => {
   it("a create while the host is down waits and starts, and is never stuck", async () => {
     instance = await Instance.start(runtime);
     const pids = pidsOf(`cli.ts host.*${instance.stateDirectory}`);
-    for (const pid of pids) process.kill(pid, "SIGSTOP");
+    signalAll(pids, "SIGSTOP");
     const sandboxId = await instance.create();
     expect(["created", "scheduled"]).toContain((await instance.sandbox(sandboxId)).state);
-    for (const pid of pids) process.kill(pid, "SIGCONT");
+    signalAll(pids, "SIGCONT");
     await instance.until(sandboxId, ["ready"]);
   });
 });

@@ -47,3 +47,14 @@ export function pidsOf(pattern: string, parent?: number): number[] {
     return [];
   }
 }
+
+/** Signals all of them. One that has gone with another, as a child may that is tied to its parent, is none to signal. */
+export function signalAll(pids: readonly number[], signal: NodeJS.Signals): void {
+  for (const pid of pids) {
+    try {
+      process.kill(pid, signal);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "ESRCH") throw error;
+    }
+  }
+}

@@ -86,7 +86,7 @@ describe.each(RUNTIMES)("processes on the %s runtime", (runtime) => {
   it("streams an exec that asks for it", async () => {
     const response = await instance.fetch(`/sandboxes/${sandboxId}/exec`, {
       method: "POST",
-      body: JSON.stringify({ command: ["sh", "-c", "echo hello; exit 2"] }),
+      body: JSON.stringify({ command: ["sh", "-c", "sleep 0.5; echo hello; exit 2"] }),
       headers: { accept: "text/event-stream" },
     });
     const events = await allEvents(response);

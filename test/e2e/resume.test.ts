@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { afterEach, describe, expect, it } from "vitest";
 import { Attached } from "./attached.ts";
 import { Instance, sleep } from "./instance.ts";
-import { pidsOf } from "./leftovers.ts";
+import { pidsOf, signalAll } from "./leftovers.ts";
 import { RUNTIMES } from "./runtimes.ts";
 
 const MIB = 1_048_576;
@@ -14,7 +14,7 @@ describe.each(RUNTIMES)("clients that come back, on the %s runtime", (runtime) =
   afterEach(() => instance?.remove());
 
   const kill = (pattern: string) => {
-    for (const pid of pidsOf(pattern)) process.kill(pid, "SIGKILL");
+    signalAll(pidsOf(pattern), "SIGKILL");
   };
 
   /** A file of random bytes in a new sandbox, and its digest. */

@@ -36,7 +36,7 @@ export class SecondEngine {
   readonly #service: Service;
   readonly #bridge: string;
 
-  private constructor(directory: string, bridge: string) {
+  private constructor(directory: string, bridge: string, env: NodeJS.ProcessEnv | undefined) {
     this.#directory = directory;
     this.#bridge = bridge;
     const at = (name: string) => join(directory, name);
@@ -47,13 +47,13 @@ export class SecondEngine {
     args.push("--data-root", at("data"), "--exec-root", at("exec"), "--log-level", "error");
     args.push("--bridge", bridge, "--iptables=false", "--ip6tables=false");
     args.push("--default-address-pool", "base=10.213.0.0/16,size=24");
-    const spec = { command: DOCKERD, args, cwd: directory, isGroup: false };
+    const spec = { command: DOCKERD, args, cwd: directory, isGroup: false, ...(env && { env }) };
     this.#service = new Service(spec, (output) => console.error(`The second engine ended:\n${output}`));
   }
 
-  static async start(): Promise<SecondEngine> {
+  static async start(env?: NodeJS.ProcessEnv): Promise<SecondEngine> {
     const bridge = `sbx${Math.random().toString(36).slice(2, 8)}`;
-    const engine = new SecondEngine(mkdtempSync(join(tmpdir(), "sandbar-engine-")), bridge);
+    const engine = new SecondEngine(mkdtempSync(join(tmpdir(), "sandbar-engine-")), bridge, env);
     await run("ip", ["link", "add", bridge, "type", "bridge"]);
     await run("ip", ["address", "add", `10.214.${Math.floor(Math.random() * 256)}.1/24`, "dev", bridge]);
     engine.#service.start();

@@ -35,17 +35,21 @@ export class JoinedHost {
     this.#service = parts.service;
   }
 
-  /** On the machine's engine, unless there is another for it. */
-  static async join(instance: Instance, engine?: SecondEngine): Promise<JoinedHost> {
+  /** On the machine's engine, unless there is another for it. `options` are more arguments; `own` is what its environment has. */
+  static async join(
+    instance: Instance,
+    engine?: SecondEngine,
+    { options = [], own = process.env }: { options?: string[]; own?: NodeJS.ProcessEnv } = {},
+  ): Promise<JoinedHost> {
     const { runtime } = instance;
     const dataDir = mkdtempSync(join(tmpdir(), "sandbar-host-"));
     const proxy = await CountingProxy.start(instance.port);
     const body = { name: dataDir };
     const { host_id: hostId, token } = await instance.call<{ host_id: string; token: string }>("POST", "/hosts", body);
     const args = [CLI, "host", "--control-plane", proxy.url, "--listen", `127.0.0.1:${await freePort()}`];
-    args.push("--data-dir", dataDir, "--runtime", runtime, "--ephemeral");
+    args.push("--data-dir", dataDir, "--runtime", runtime, "--ephemeral", ...options);
     const docker = engine ? { DOCKER_HOST: `unix://${engine.socketPath}` } : {};
-    const env = { ...process.env, ...docker, SANDBAR_TOKEN: token };
+    const env = { ...own, ...docker, SANDBAR_TOKEN: token };
     const spec = { command: process.execPath, args, env, isGroup: false };
     const service = new Service(spec, (output) => console.error(`A host ended:\n${output}`));
     const ofRuntime = runtime === "docker" ? (engine?.docker ?? new Docker()) : undefined;

@@ -1,5 +1,9 @@
 import type { Env } from "../../../src/api/env.ts";
-import worker, { Registry as RealRegistry, Sandbox as RealSandbox } from "../../../src/index.ts";
+import worker, {
+  Placement as RealPlacement,
+  Registry as RealRegistry,
+  Sandbox as RealSandbox,
+} from "../../../src/index.ts";
 import { D1_MODE_PATH, type D1Mode, type D1ModeAnswer } from "../d1-mode.ts";
 import { FaultyD1 } from "./faulty-d1.ts";
 
@@ -18,6 +22,8 @@ export class Registry extends RealRegistry<Env> {
     super(ctx, { ...env, DB: catalog.wrap(env.DB) });
   }
 }
+
+export class Placement extends RealPlacement {}
 
 /** The real Worker on the catalog that can fail, and the switch for that. */
 export default {
