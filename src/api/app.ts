@@ -24,6 +24,7 @@ import { registerProcessInput } from "./routes/process-input.ts";
 import { registerProcessOutput } from "./routes/process-output.ts";
 import { registerProcesses } from "./routes/processes.ts";
 import { registerSandboxes } from "./routes/sandboxes.ts";
+import { registerSecrets } from "./routes/secrets.ts";
 import { registerSockets } from "./routes/sockets.ts";
 import { registerSandboxEvents } from "./routes/sandbox-events.ts";
 import { registerSnapshot } from "./routes/snapshot.ts";
@@ -64,6 +65,7 @@ export function createApp(): OpenAPIHono<ApiEnv> {
   registerTunnels(v1);
   registerImages(v1);
   registerKeys(v1);
+  registerSecrets(v1);
   registerPools(v1);
   registerHosts(v1);
   registerHostReport(v1);

@@ -12,6 +12,7 @@ import { placingFields, type Admission } from "../placement/rpc.ts";
 import type { CreateInput } from "../sandbox/rpc.ts";
 import type { Env } from "./env.ts";
 import { findImage } from "./find-image.ts";
+import { withSecretIds } from "./find-secrets.ts";
 import { requireMadeFor } from "./made-elsewhere.ts";
 import { claimName, releaseName } from "./name-claim.ts";
 import { describeIfThere, openSandbox } from "./sandbox-client.ts";
@@ -36,13 +37,16 @@ export function withOwnReference<Create extends { image?: string | undefined }>(
 export async function createSandbox(
   env: Env,
   environment: string,
-  create: SandboxCreate,
+  asked: SandboxCreate,
   { sandboxId }: CreatePlan,
   isFirst: boolean,
 ): Promise<Sandbox> {
   const before = isFirst ? undefined : await describeIfThere(env, environment, sandboxId);
   if (before) return before;
-  const found = await findImage(env, environment, create.image);
+  const [found, create] = await Promise.all([
+    findImage(env, environment, asked.image),
+    withSecretIds(env, environment, asked),
+  ]);
   const backend = create.backend ?? found?.backend ?? defaultBackend(env);
   if (found) requireMadeFor(found.backend, backend);
   const place = found?.place;

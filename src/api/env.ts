@@ -6,9 +6,10 @@ import type { RegistryBinding } from "../registry/client.ts";
 import type { GraceVariables } from "../registry/grace.ts";
 import type { Replies } from "../rpc/api-reply.ts";
 import type { SandboxRpc } from "../sandbox/rpc.ts";
+import type { KeyRingVariables } from "../secrets/key-ring.ts";
 
 /** What the Worker is bound to. */
-export interface Env extends AuthEnv, RegistryBinding, PlacementBinding, GraceVariables {
+export interface Env extends AuthEnv, RegistryBinding, PlacementBinding, GraceVariables, KeyRingVariables {
   /** The catalog. */
   DB: D1Database;
   /** One object per sandbox, by its id. */

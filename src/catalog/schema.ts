@@ -1,4 +1,4 @@
-import { index, integer, primaryKey, sqliteTable, text } from "drizzle-orm/sqlite-core";
+import { index, integer, primaryKey, sqliteTable, text, uniqueIndex } from "drizzle-orm/sqlite-core";
 import type { HostInfo } from "../contract/host-info.ts";
 import type { ImageStatus } from "../contract/image.ts";
 import type { ScopeName } from "../contract/key.ts";
@@ -123,6 +123,28 @@ export const hosts = sqliteTable("hosts", {
   lastSeenAt: integer("last_seen_at"),
   removedAt: integer("removed_at"),
 });
+
+export const secrets = sqliteTable(
+  "secrets",
+  {
+    secretId: text("secret_id").primaryKey(),
+    environment: text("environment").notNull(),
+    name: text("name").notNull(),
+    /** The names of its variables. */
+    keys: text("keys", { mode: "json" }).$type<string[]>().notNull(),
+    /** Its variables under a data key of its own, and that one under a key of the deployment's: see `src/secrets`. */
+    sealed: text("sealed").notNull(),
+    dataKey: text("data_key").notNull(),
+    /** The fingerprint of the deployment's key. */
+    wrappedBy: text("wrapped_by").notNull(),
+    createdAt: integer("created_at").notNull(),
+    updatedAt: integer("updated_at").notNull(),
+  },
+  (table) => [
+    uniqueIndex("secrets_by_name").on(table.environment, table.name),
+    index("secrets_by_time").on(table.environment, table.createdAt, table.secretId),
+  ],
+);
 
 export const idempotencyKeys = sqliteTable(
   "idempotency_keys",

@@ -11,6 +11,7 @@ export const ERRORS = {
   process_not_found: { status: 404, title: "There is no such process" },
   image_not_found: { status: 404, title: "There is no such image" },
   file_not_found: { status: 404, title: "There is no such file" },
+  secret_not_found: { status: 404, title: "There is no such secret" },
   method_not_allowed: { status: 405, title: "The path does not have this method" },
   sandbox_ended: { status: 409, title: "The sandbox has ended" },
   name_taken: { status: 409, title: "A live sandbox of this app has this name" },
@@ -39,6 +40,7 @@ export const ERRORS = {
   port_unreachable: { status: 502, title: "Nothing answers on this port of the sandbox" },
   at_capacity: { status: 503, title: "The deployment has no room for more that wait" },
   catalog_unavailable: { status: 503, title: "The catalog does not answer" },
+  secrets_unavailable: { status: 503, title: "The secrets cannot be read" },
   backend_unavailable: { status: 503, title: "The sandbox's host does not answer" },
   start_timeout: { status: 503, title: "The sandbox has not started yet" },
   disk_full: { status: 507, title: "The sandbox has no room left" },
@@ -62,6 +64,8 @@ export interface FieldError {
   message: string;
 }
 
+export type ErrorExtra = Record<string, string | number | string[]>;
+
 export interface ApiErrorOptions {
   /** What happened this time, for the person who reads it. Shown to the client. */
   detail?: string;
@@ -69,7 +73,7 @@ export interface ApiErrorOptions {
   /** Seconds after which a retry makes sense; becomes `Retry-After`. */
   retryAfter?: number;
   /** Members added to the problem document, such as `oldest_offset`. */
-  extra?: Record<string, string | number>;
+  extra?: ErrorExtra;
   cause?: unknown;
 }
 
@@ -83,7 +87,7 @@ export class ApiError extends Error {
   readonly detail: string | undefined;
   readonly errors: FieldError[] | undefined;
   readonly retryAfter: number | undefined;
-  readonly extra: Record<string, string | number> | undefined;
+  readonly extra: ErrorExtra | undefined;
 
   constructor(code: ErrorCode, options: ApiErrorOptions = {}) {
     super(options.detail ?? ERRORS[code].title, options.cause === undefined ? undefined : { cause: options.cause });

@@ -36,6 +36,9 @@ export function idSchema(kind: IdKind) {
   return z.string().regex(new RegExp(`^${ID_PREFIX[kind]}-[a-z0-9]{${RANDOM_LENGTH}}$`), `must be a ${kind} id`);
 }
 
+/** Whether the text has the shape of such an id. */
+export const isId = (kind: IdKind, text: string): boolean => idSchema(kind).safeParse(text).success;
+
 /** The process id of the entrypoint; every other process has a `pr-` id. */
 export const MAIN_PROCESS_ID = "main";
 

@@ -1,7 +1,6 @@
 import { z } from "zod";
 import {
   CommandSchema,
-  EnvSchema,
   LabelsSchema,
   NameSchema,
   PathSchema,
@@ -10,9 +9,10 @@ import {
   TagsSchema,
   TimeoutSchema,
 } from "./fields.ts";
-import { GPU_VARIABLE, GpuSchema } from "./gpu.ts";
+import { GpuSchema } from "./gpu.ts";
 import { idSchema } from "./ids.ts";
 import { TerminalSizeSchema } from "./process.ts";
+import { SandboxEnvSchema } from "./sandbox-env.ts";
 
 export const SANDBOX_STATES = ["created", "scheduled", "started", "ready", "finished", "terminated"] as const;
 export type SandboxState = (typeof SANDBOX_STATES)[number];
@@ -50,6 +50,9 @@ const PortsSchema = z
   .max(MAX_PORTS)
   .refine((ports) => new Set(ports).size === ports.length, "must not name a port twice");
 
+/** Of one sandbox. */
+const MAX_SECRETS = 20;
+
 export const MAX_CPU = 1024;
 /** MiB. The engine starts nothing below the lower bound. */
 export const MIN_MEMORY_MIB = 8;
@@ -75,10 +78,12 @@ export const SandboxCreateSchema = z
     unencrypted_ports: PortsSchema.optional(),
     tags: TagsSchema.optional(),
     name: NameSchema.optional(),
-    env: EnvSchema.refine((env) => !(GPU_VARIABLE in env), {
-      path: [GPU_VARIABLE],
-      message: "is set by the devices that the sandbox gets: ask for them with `gpu`",
-    }).optional(),
+    env: SandboxEnvSchema.optional(),
+    secrets: z
+      .array(NameSchema)
+      .max(MAX_SECRETS)
+      .optional()
+      .meta({ description: "By id or name: their variables, later ones over earlier, `env` over all of them." }),
     workdir: PathSchema.optional(),
     readiness_probe: ReadinessProbeSchema.optional(),
     backend: z.enum(BACKENDS).optional().meta({ description: "The deployment's default if left out." }),
@@ -143,6 +148,7 @@ export const SandboxSchema = z
     snapshot_on_end: z.boolean().optional(),
     timeout: z.int(),
     idle_timeout: z.int().optional(),
+    secrets: z.array(idSchema("secret")).optional(),
     tags: z.record(z.string(), z.string()),
     created_at: DateTimeSchema,
     started_at: DateTimeSchema.optional(),

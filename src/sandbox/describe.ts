@@ -28,6 +28,7 @@ export function describeSandbox(record: SandboxRecord, idleExpiresAt?: number): 
     ...(create.memory !== undefined && { memory: create.memory }),
     ...(create.block_network !== undefined && { block_network: create.block_network }),
     ...(create.snapshot_on_end !== undefined && { snapshot_on_end: create.snapshot_on_end }),
+    ...(create.secrets !== undefined && { secrets: create.secrets }),
     timeout: timeoutOf(record),
     ...(create.idle_timeout !== undefined && { idle_timeout: create.idle_timeout }),
     tags: create.tags ?? {},

@@ -37,6 +37,11 @@ export class Outbox {
     return record !== undefined && record.indexedVersion < record.version;
   }
 
+  /** Whether the catalog has the sandbox at all. */
+  get hasPublished(): boolean {
+    return (this.#lifecycle.record?.indexedVersion ?? 0) > 0;
+  }
+
   /** Makes sure that the catalog will have the present version, whatever happens to this object. */
   schedule(): void {
     this.#timers.set("outbox", this.#now() + this.#retryMs);

@@ -1,5 +1,6 @@
 import type { OpenBackend } from "../backends/index.ts";
 import type { PlacementBinding } from "../placement/client.ts";
+import { SecretVault, type VaultEnv } from "../secrets/vault.ts";
 import { publishSandbox, unpublishSandbox } from "../placement/publish.ts";
 import { Attachments } from "./attachments.ts";
 import { Bridge } from "./bridge.ts";
@@ -27,13 +28,14 @@ import { SnapshotJobs } from "./snapshot-jobs.ts";
 import { Snapshots } from "./snapshots.ts";
 import { SocketEvents } from "./socket-events.ts";
 import { Sockets } from "./sockets.ts";
+import { startEnv } from "./start-env.ts";
 import { Starter } from "./starter.ts";
 import { SandboxStore, type SandboxRecord } from "./store.ts";
 import { Timers, type Timer } from "./timers.ts";
 import { Watch } from "./watch.ts";
 
 /** What the parts are bound to. */
-export interface PartsEnv extends ShelfEnv, PlacementBinding {
+export interface PartsEnv extends ShelfEnv, PlacementBinding, VaultEnv {
   DB: D1Database;
 }
 
@@ -106,12 +108,15 @@ export class Parts {
     this.watch = new Watch(this.lifecycle, this.timers, open, isAttached, now);
     const { lifecycle, host, watch, outbox } = this;
     const { hostLostAfterMs, keptMs, schedulingMs } = limits;
+    const vault = new SecretVault(env);
+    const isPublished = async () => outbox.hasPublished || (await outbox.flush(), outbox.hasPublished);
     this.starter = new Starter({
       lifecycle,
       timers,
       places,
       open: (record) => host.open(record),
       grantPull: shelf.grantPull,
+      envOf: (record) => startEnv(record, vault, isPublished),
       confirmDeadline: () => ctx.waitUntil(this.deadline.confirm()),
       schedulingMs,
       now,

@@ -11,6 +11,7 @@ const withKey = matrix.filter(({ scope }) => scope !== undefined);
 
 let keys: Record<string, string>;
 let sandboxId: string;
+let secretId: string;
 
 beforeAll(async () => {
   await connectHost();
@@ -22,6 +23,8 @@ beforeAll(async () => {
   const created = await call("POST", "/v1/sandboxes", { json: {} });
   expect(created.status).toBe(201);
   sandboxId = ((await created.json()) as { sandbox_id: string }).sandbox_id;
+  const secret = await call("POST", "/v1/secrets", { json: { name: "ours", values: {} } });
+  secretId = ((await secret.json()) as { secret_id: string }).secret_id;
   const image = {
     imageId: IMAGE_ID,
     environment: "main",
@@ -47,6 +50,7 @@ const fill = (path: string) =>
     .replace("{process_id}", "main")
     .replace("{attachment_id}", "a".repeat(22))
     .replace("{image_id}", IMAGE_ID)
+    .replace("{secret_id}", secretId)
     .replace("{key_id}", "ak-cccccccccccccccccccccc")
     .replace("{host_id}", "ho-aaaaaaaaaaaaaaaaaaaaaa");
 
@@ -61,7 +65,7 @@ it("covers the operations of the API", () => {
 it("asks for what the method does", () => {
   for (const { method, path, scope, operationId, headers } of withKey) {
     const isRead = method === "GET" && !headers["upgrade"];
-    const wanted = /^\/v1\/(keys|hosts)/.test(path) ? "admin" : isRead ? "read" : "write";
+    const wanted = /^\/v1\/(keys|hosts|secrets\/rewrap)/.test(path) ? "admin" : isRead ? "read" : "write";
     expect(scope, operationId).toBe(wanted);
   }
 });
@@ -102,11 +106,12 @@ const bodies: Record<string, unknown> = {
   execSandbox: { command: ["true"] },
   signalProcess: { signal: "SIGTERM" },
   resizeProcess: { rows: 24, cols: 80 },
+  replaceSecret: { values: {} },
 };
 const queries: Record<string, string> = { readSandboxFile: "?path=/etc/os-release", writeSandboxFile: "?path=/f" };
 
 describe("a key of another environment", () => {
-  it.each(withKey.filter(({ path }) => /\{(sandbox|image)_id\}/.test(path)))(
+  it.each(withKey.filter(({ path }) => /\{(sandbox|image|secret)_id\}/.test(path)))(
     "finds nothing at $method $path",
     async (operation) => {
       const { method, path, operationId, takesJson, headers } = operation;
@@ -136,8 +141,13 @@ describe("a key of another environment", () => {
     }
   });
 
+  it("does not touch the deployment's keys", async () => {
+    const response = await call("POST", "/v1/secrets/rewrap", { key: keys["otherAdmin"]! });
+    expect(await problemOf(response)).toMatchObject({ status: 403 });
+  });
+
   it("lists nothing of ours", async () => {
-    for (const path of ["/v1/sandboxes", "/v1/images"]) {
+    for (const path of ["/v1/sandboxes", "/v1/images", "/v1/secrets"]) {
       const response = await call("GET", path, { key: keys["otherAdmin"]! });
       expect(await response.json()).toEqual({ data: [] });
     }

@@ -114,6 +114,7 @@ const FIELDS = {
     "tags",
     "name",
     "env",
+    "secrets",
     "workdir",
     "readiness_probe",
     "backend",
@@ -124,6 +125,8 @@ const FIELDS = {
   resizeProcess: ["rows", "cols"],
   createKey: ["name", "environment", "scopes"],
   createHost: ["name"],
+  createSecret: ["name", "values"],
+  replaceSecret: ["values"],
   updateHost: ["name", "draining"],
   rotateHostKey: ["revoke"],
   signalProcess: ["signal"],
@@ -134,6 +137,7 @@ const ENOUGH: Record<string, object> = {
   execSandbox: { command: ["true"] },
   createKey: { name: "x", scopes: ["read"] },
   createHost: { name: "x" },
+  createSecret: { name: "x", values: {} },
 };
 
 describe.each(Object.entries(FIELDS))("%s", (operationId, fields) => {
@@ -163,6 +167,7 @@ describe("a field that is wrong", () => {
     [{ typo: 1 }, "typo"],
     [{ gpu: "H100:9" }, "gpu"],
     [{ name: "a b" }, "name"],
+    [{ secrets: ["a", "b c"] }, "secrets.1"],
     [{ pty: {} }, "pty"],
     [{ pty: { rows: 0 }, entrypoint: ["x"] }, "pty.rows"],
   ];
@@ -207,6 +212,7 @@ const BODIES: Record<string, object> = {
   execSandbox: { command: ["true"] },
   signalProcess: { signal: "SIGTERM" },
   resizeProcess: { rows: 24, cols: 80 },
+  replaceSecret: { values: {} },
 };
 const QUERIES: Record<string, string> = { readSandboxFile: "?path=/x", writeSandboxFile: "?path=/x" };
 

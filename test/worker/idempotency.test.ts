@@ -88,6 +88,7 @@ describe("a create with an idempotency key", () => {
 describe.each([
   ["keys", { name: "k", scopes: ["read"] }],
   ["hosts", { name: "h" }],
+  ["secrets", { name: "s", values: { A: "b" } }],
 ])("a POST to /%s with an idempotency key", (path, json) => {
   it("makes one, at once and after a crash", async () => {
     const headers = newKey();
@@ -96,7 +97,7 @@ describe.each([
     await loseAnswer(headers);
     answers.push(await post());
     expect(new Set(answers).size).toBe(1);
-    expect(answers[0]).toContain(path === "keys" ? '"key_id"' : '"host_id"');
+    expect(answers[0]).toContain(`"${path.slice(0, -1)}_id"`);
   });
 });
 

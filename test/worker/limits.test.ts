@@ -72,6 +72,7 @@ const ENV: Limit[] = [
   ["env.|env.1A|env.A-B|env.A B|env.É|env.A=", [], ["x"]],
   ["env", [{}, { A: x(262_141) }, { A: "é".repeat(131_070) }], [{ A: x(262_142) }, { A: "é".repeat(131_071) }, null]],
 ];
+const VALUES = ENV.map(([paths, ...rest]): Limit => [paths.replaceAll("env", "values"), ...rest]);
 const TAGS: Limit[] = [
   ["tags", [{}, tags(50), { [x(128)]: x(128), a: "b=" }, { a: "😀".repeat(128) }], [tags(51), [], null]],
   ["tags.a", [], [x(129), "😀".repeat(129), 1]],
@@ -90,6 +91,8 @@ const CREATE: Limit[] = TAGS.concat(ENV, terminal({ entrypoint: ["x"] }), [
   ["image", ["a", "python:3.12-slim", x(512)], ["", x(513), "-a", "a b"]],
   ["entrypoint|readiness_probe.exec.command", COMMANDS, NO_COMMANDS],
   ["entrypoint.0|readiness_probe.exec.command.0", [], ["x\0", 1]],
+  ["secrets", [[]], [many(21, (at) => `s${at}`), "x", null]],
+  ["secrets.0", [], ["", "a b", x(65), 1, null]],
   ["workdir", PATH[1], PATH[2]],
   ["gpu", [...GPUS.split(" "), "h100:8", "h200, any", "H100!,A100-80GB:2"], [...NO_GPUS.split(" "), "", "T4 L4", 1]],
   ["cpu", [0.01, 0.125, 1024], [0, 0.009, 1024.1, -1, "1"]],
@@ -188,6 +191,7 @@ const TABLE: [operation: string, limits: Limit[], options?: CallOptions, status?
   ["GET /v1/images?", [...page(), ["kind", ["snapshot", "pushed", "deployed"], ["x"]]]],
   ["GET /v1/keys?", page()],
   ["GET /v1/hosts?", page()],
+  ["GET /v1/secrets?", page()],
   ["GET {sandbox}/processes?", page("p1")],
   ["GET {done}?", [WAIT]],
   ["GET {done}/stdout?", [OFFSET, FOLLOW]],
@@ -203,6 +207,13 @@ const TABLE: [operation: string, limits: Limit[], options?: CallOptions, status?
   ["POST {sandbox}/snapshot", [NAME, TTL, KEY], { json: {} }],
   ["POST {sandbox}/fork", [TTL, ["count", [1, 2], [0, 101, 1.5, "1", null]], KEY], { json: {} }, 201],
   ["POST /v1/keys", [...NEW_KEY, KEY], { json: { name: "x", scopes: ["read"] } }, 201],
+  ["POST /v1/secrets", [NAME, ["name", [], [`se-${x(22)}`]]], { json: { values: {} } }, 201],
+  ["POST /v1/secrets", [["values", [], [undefined, null]]], { json: { name: "x" } }, 201],
+  [
+    "PUT {secret}",
+    [...VALUES, ["values.NVIDIA_VISIBLE_DEVICES", [], ["all"]], ["name", [], ["x"]]],
+    { json: { values: {} } },
+  ],
   ["POST /v1/hosts", [LABEL, KEY], { json: { name: "x" } }, 201],
 ];
 
@@ -215,9 +226,11 @@ describe("a sandbox that runs", () => {
     places["sandbox"] = `/v1/sandboxes/${sandboxId}`;
     places["done"] = await start({ command: ["true"] });
     places["cat"] = await start({ command: ["cat"], open_stdin: true });
+    const secret = await call("POST", "/v1/secrets", { json: { name: "replaced", values: {} } });
+    places["secret"] = `/v1/secrets/${((await secret.json()) as { secret_id: string }).secret_id}`;
     places["terminal"] = await start({ command: ["sh", "-c", "read line"], pty: {} });
   });
-  const STATE = ["{sandbox}", "{sandbox}/processes?limit=1000", "/v1/images", "/v1/keys", "/v1/hosts"];
+  const STATE = ["{sandbox}", "{sandbox}/processes?limit=1000", "/v1/images", "/v1/keys", "/v1/hosts", "/v1/secrets"];
   const state = () => Promise.all(STATE.map((path) => read(path)));
   describe.each(TABLE)("%s", (operation, limits, options, status = 200) => {
     keeps(limits, sender(operation, options), status, state);

@@ -14,7 +14,6 @@ import {
 } from "../../contract/host.ts";
 import { deriveHostKey, formatJoinToken } from "../../contract/host-token.ts";
 import { newId } from "../../contract/ids.ts";
-import { DEFAULT_ENVIRONMENT } from "../../contract/key.ts";
 import { IdempotencyHeadersSchema, ListQueryShape, pageSchema } from "../../contract/list.ts";
 import { openPlacement } from "../../placement/client.ts";
 import type { Principal } from "../../auth/principal.ts";
@@ -22,6 +21,7 @@ import { limitsOf } from "../../contract/limits.ts";
 import type { ApiEnv, Env } from "../env.ts";
 import { idempotent } from "../idempotent.ts";
 import { withLiveFigures } from "../live-hosts.ts";
+import { requireMainEnvironment } from "../main-environment.ts";
 import { json, jsonBody, problem } from "../responses.ts";
 import { requires } from "../route-table.ts";
 
@@ -168,14 +168,8 @@ export function registerHosts(api: OpenAPIHono<ApiEnv>): void {
   });
 }
 
-/** Hosts run the sandboxes of every environment, so only admins of the main one may touch them. */
-function requireOperator(principal: Principal): void {
-  if (principal.environment !== DEFAULT_ENVIRONMENT) {
-    throw new ApiError("forbidden", {
-      detail: `Hosts belong to admins of the environment \`${DEFAULT_ENVIRONMENT}\`.`,
-    });
-  }
-}
+/** Hosts run the sandboxes of every environment. */
+const requireOperator = (principal: Principal) => requireMainEnvironment(principal, "Hosts belong");
 
 /** Throws `not_found` where there is none. */
 async function live(env: Env, host: Host | undefined, clock: HostClock): Promise<Host> {
