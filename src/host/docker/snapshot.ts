@@ -113,7 +113,7 @@ function emptied(labels: Record<string, string>, base: ImageInspectInfo): Record
 function requireNoSecret(image: ImageInspectInfo, own: string[]): void {
   const { ContainerConfig } = image as { ContainerConfig?: { Env?: string[] | null } };
   const kept = [...(image.Config.Env ?? []), ...(ContainerConfig?.Env ?? [])];
-  if (own.some((entry) => !entry.endsWith("=") && kept.includes(entry))) {
+  if (own.some((entry) => entry.indexOf("=") < entry.length - 1 && kept.includes(entry))) {
     throw new Error("this container engine keeps a sandbox's variables in its snapshots, so none can be made");
   }
 }

@@ -81,6 +81,18 @@ describe("a pool", () => {
     expect(await used("a")).toMatchObject({ sandboxes: 1, warm: 2 });
   });
 
+  it("serves a create with secrets, of which its containers know nothing before", async () => {
+    await report("a", HOST);
+    await createPool({ size: 1, image: "fake" });
+    const orders = (await report("a", HOST))!;
+    await obey("a", orders);
+    await call("POST", "/v1/secrets", { key, json: { name: "s", values: { A: "of-the-secret", B: "b" } } });
+    const { warm, env: variables } = specOf(await createOne({ image: "fake", secrets: ["s"], env: { B: "own" } }));
+    expect(warm).toBe(orders[0]!.warm_id);
+    expect(variables).toEqual({ A: "of-the-secret", B: "own" });
+    expect(JSON.stringify([orders, await report("a", HOST), await list()])).not.toContain("of-the-secret");
+  });
+
   it.each([
     [{ image: "other", memory: 256 }],
     [{ image: "fake" }],
