@@ -40,6 +40,7 @@ async function startsAt(places: Place[]): Promise<[number, string[] | undefined]
     lifecycle,
     timers: { set: () => undefined },
     places: { reserve: async () => places.shift()!, release: async () => undefined },
+    envOf: async () => ({ kind: "env", env: {} }),
     open: () => backend,
     confirmDeadline: () => undefined,
     schedulingMs: 10_000,
