@@ -37,6 +37,13 @@ export function signGrant(signingSecret: string, grant: RegistryGrant, lifetimeS
     .sign(keyOf(signingSecret));
 }
 
+/** A pull or push by a host that takes longer is begun anew with another grant. Seconds. */
+export const HOST_GRANT_LIFETIME_S = 2 * 3600;
+
+/** What a host pulls from a repository with. */
+export const signHostPull = (signingSecret: string, environment: string, repository: string): Promise<string> =>
+  signGrant(signingSecret, { access: "pull", environment, repository }, HOST_GRANT_LIFETIME_S);
+
 /** The grant of a token; undefined where it is none of ours, or over. */
 export async function verifyGrant(signingSecret: string, token: string): Promise<RegistryGrant | undefined> {
   const verified = await jwtVerify(token, keyOf(signingSecret), { algorithms: ["HS256"], audience: AUDIENCE }).catch(

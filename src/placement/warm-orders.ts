@@ -1,9 +1,7 @@
-import { signGrant } from "../contract/registry.ts";
+import { signHostPull } from "../contract/registry.ts";
 import type { WarmSpec } from "../contract/host-protocol.ts";
 import type { PoolContainer, Pools } from "./pools.ts";
 
-/** A pull that takes longer is begun anew with another. */
-const GRANT_LIFETIME_S = 2 * 3600;
 /** So long one that was handed to a sandbox stays ordered, until that one's start reaches the host. */
 const HANDING_MS = 30_000;
 
@@ -45,15 +43,11 @@ export class WarmOrders {
     const grants = new Map<string, Promise<string>>();
     const grantPull = (environment: string, repository: string) => {
       const key = `${environment} ${repository}`;
-      const grant = grants.get(key) ?? this.#grantPull(environment, repository);
+      const grant = grants.get(key) ?? signHostPull(this.#signingSecret, environment, repository);
       grants.set(key, grant);
       return grant;
     };
     return Promise.all(wanted.map((container) => specOf(container, grantPull)));
-  }
-
-  #grantPull(environment: string, repository: string): Promise<string> {
-    return signGrant(this.#signingSecret, { access: "pull", environment, repository }, GRANT_LIFETIME_S);
   }
 }
 

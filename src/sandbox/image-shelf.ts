@@ -1,12 +1,9 @@
 import { ImageCatalog } from "../catalog/images.ts";
 import { ApiError } from "../contract/errors.ts";
-import { signGrant, snapshotsOf } from "../contract/registry.ts";
+import { HOST_GRANT_LIFETIME_S, signGrant, signHostPull, snapshotsOf } from "../contract/registry.ts";
 import type { SnapshotShelf } from "./snapshots.ts";
 import type { GrantPull } from "./starter.ts";
 import { openRegistry, type RegistryBinding } from "../registry/client.ts";
-
-/** A pull or push that takes longer is begun anew with another. */
-const GRANT_LIFETIME_S = 2 * 3600;
 
 export interface ShelfEnv extends RegistryBinding {
   DB: D1Database;
@@ -29,14 +26,13 @@ export function imageShelf(env: ShelfEnv): SnapshotShelf & { grantPull: GrantPul
     async target(environment, imageId) {
       const repository = snapshotsOf(environment);
       const grant = { access: "push" as const, environment, repository, tag: imageId };
-      return { repository, tag: imageId, token: await signGrant(env.SIGNING_SECRET, grant, GRANT_LIFETIME_S) };
+      return { repository, tag: imageId, token: await signGrant(env.SIGNING_SECRET, grant, HOST_GRANT_LIFETIME_S) };
     },
     async stored(environment, imageId) {
       const found = await openRegistry(env, environment).resolve(snapshotsOf(environment), { tag: imageId });
       if (!found) throw new ApiError("snapshot_failed", { detail: "The registry has not got the image." });
       return { digest: found.digest, size: found.size, runtime: found.isHostBased ? "embedded" : "docker" };
     },
-    grantPull: (environment, repository) =>
-      signGrant(env.SIGNING_SECRET, { access: "pull", environment, repository }, GRANT_LIFETIME_S),
+    grantPull: (environment, repository) => signHostPull(env.SIGNING_SECRET, environment, repository),
   };
 }

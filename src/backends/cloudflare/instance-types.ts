@@ -1,3 +1,5 @@
+import { DEFAULT_CPU, DEFAULT_MEMORY } from "../../contract/fields.ts";
+
 /**
  * The sizes that the platform has: https://developers.cloudflare.com/containers/platform/limits/. Its custom ones begin at one
  * whole vCPU with 3 GiB, so every request gets the smallest of these that has what it asks for.
@@ -19,9 +21,6 @@ export const MAX_CPU = LARGEST.cpu;
 /** MiB */
 export const MAX_MEMORY_MIB = LARGEST.memory;
 
-/** What a sandbox asks for that does not say: Modal's defaults. */
-const DEFAULT = { cpu: 0.125, memory: 128 };
-
 /** The smallest size that has so many cores and so much memory (MiB). */
 export function instanceTypeFor({
   cpu,
@@ -30,7 +29,7 @@ export function instanceTypeFor({
   cpu?: number | undefined;
   memory?: number | undefined;
 }): InstanceTypeName {
-  const wanted = { cpu: cpu ?? DEFAULT.cpu, memory: memory ?? DEFAULT.memory };
+  const wanted = { cpu: cpu ?? DEFAULT_CPU, memory: memory ?? DEFAULT_MEMORY };
   const fits = INSTANCE_TYPES.find((type) => type.cpu >= wanted.cpu && type.memory >= wanted.memory);
   return (fits ?? LARGEST).name;
 }
