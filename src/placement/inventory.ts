@@ -55,8 +55,9 @@ export class Inventory {
   }
 
   /**
-   * Takes what a host has reported. Answers it as the policy is to see it, and whether it says anything new. Throws `forbidden` of
-   * one that was removed, and `unauthenticated` of a key that was revoked: its report may have been on its way. `occupied`: devices in use there that were promised to nobody.
+   * Takes what a host has reported; `occupied` are devices in use there that were promised to nobody. Answers it as the policy is to
+   * see it, and whether it says anything new. Throws `forbidden` of one that was removed, and `unauthenticated` of a key that was
+   * revoked: its report may have been on its way.
    */
   reported(
     report: HostReport,

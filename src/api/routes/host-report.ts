@@ -1,16 +1,10 @@
 import { createRoute, z, type OpenAPIHono } from "@hono/zod-openapi";
-import type { Context } from "hono";
-import { HostCatalog, type HostStanding } from "../../catalog/hosts.ts";
 import { ApiError } from "../../contract/errors.ts";
-import { HostOrdersSchema, HostReportSchema, type HostOrders } from "../../contract/host-protocol.ts";
-import { deriveHostKey } from "../../contract/host-token.ts";
-import { openPlacement } from "../../placement/client.ts";
-import { reconcile } from "../../placement/reconcile.ts";
+import { HostOrdersSchema, HostReportSchema } from "../../contract/host-protocol.ts";
 import type { ApiEnv } from "../env.ts";
 import { requireHostSignature } from "../host-signature.ts";
 import { json, jsonBody, problem } from "../responses.ts";
-
-const WRITE_EVERY_MS = 60_000;
+import { takeReport } from "../take-report.ts";
 
 const route = createRoute({
   method: "post",
@@ -35,33 +29,9 @@ export function registerHostReport(api: OpenAPIHono<ApiEnv>): void {
         errors: [{ path: "info.host_id", message: "must be the host of the path" }],
       });
     }
-    const standing = c.get("hostStanding");
-    const keyVersion = c.get("hostKeyVersion");
-    const { draining = false } = standing ?? {};
-    const { warm, isNews } = await openPlacement(c.env).report(report, { draining, keyVersion });
-    if (
-      (isNews || isDue(standing, keyVersion)) &&
-      !(await new HostCatalog(c.env.DB).report(report, Date.now(), keyVersion))
-    )
-      throw new ApiError("forbidden", { detail: "The host was removed." });
-    const [orders, key] = await Promise.all([reconcile(c.env, report), newKey(c, report.info.host_id)]);
-    return c.json({ ...orders, ...(warm && { warm }), ...(key && { key }) }, 200);
+    return c.json(
+      await takeReport(c.env, report, { keyVersion: c.get("hostKeyVersion"), standing: c.get("hostStanding") }),
+      200,
+    );
   });
-}
-
-/** The catalog is told that a host is there now and then, and at once what it must know of its key. */
-function isDue(standing: HostStanding | undefined, keyVersion: number): boolean {
-  const { lastSeenAt, seenKeyVersion, oldestKeyVersion } = standing ?? {};
-  if (seenKeyVersion !== keyVersion || oldestKeyVersion !== keyVersion) return true;
-  return typeof lastSeenAt !== "number" || lastSeenAt <= Date.now() - WRITE_EVERY_MS;
-}
-
-/**
- * The key that the host is to have, until it reports with it. By the standing that its signature was judged by: a key that is
- * revoked meanwhile earns no newer one.
- */
-async function newKey(c: Context<ApiEnv>, hostId: string): Promise<HostOrders["key"]> {
-  const version = c.get("hostStanding")?.keyVersion ?? 1;
-  if (c.get("hostKeyVersion") >= version) return undefined;
-  return { version, key: await deriveHostKey(c.env.SIGNING_SECRET, hostId, version) };
 }
