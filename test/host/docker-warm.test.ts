@@ -3,40 +3,13 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { newId } from "../../src/contract/ids.ts";
 import { openDockerRuntime } from "../../src/host/docker/runtime.ts";
 import { DockerHost, makeImage, noEngine, removeImages } from "./docker-host.ts";
-import { text, until } from "./signed-host.ts";
+import { until } from "./signed-host.ts";
+import { ENV, warmCalls } from "./warm-calls.ts";
 import { inspectWarm, WarmHost, warmSpec } from "./warm-host.ts";
-
-const ENV = { TOKEN: "a 'secret'", LANG: "C.UTF-8", PATH: "/opt/bin:/usr/bin:/bin", TERM: "dumb", HOSTNAME_: "x" };
-/** All that a process can tell of where it is, without the names that each container has of its own. */
-const LOOK = `
-env | sort
-id; pwd; hostname
-cat /proc/self/limits /proc/self/oom_score_adj
-grep -E '^(Cap|NoNewPrivs|Seccomp|Groups)' /proc/self/status
-cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/cpu/cpu.cfs_quota_us /sys/fs/cgroup/pids/pids.max 2>&1
-cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/cpu.max /sys/fs/cgroup/pids.max 2>&1
-ls -la / /dev /.sandbar | sed 's/[A-Z][a-z][a-z] .[0-9] ..:..//'
-cut -d' ' -f4- /proc/self/mountinfo | sort
-tr '\\0' ' ' </proc/1/cmdline
-`;
-const anonymous = (words: string) =>
-  words
-    .replace(/[0-9a-f]{64}/g, "CONTAINER")
-    .replace(/\b[0-9a-f]{12}\b/g, "HOST")
-    .replace(/(sb-[a-z0-9]{22}-\d+|wm-[a-z0-9]{22})/g, "NAME")
-    .replace(/overlay2\/l\/[A-Z0-9]{26}/g, "LAYER")
-    .replace(/master:\d+/g, "master:N")
-    .replace(/^(d\S+ +)\d+( +\w+ +\w+ +)\d+/gm, "$1N$2SIZE");
 
 describe.skipIf(noEngine !== undefined)("warm containers on docker", { timeout: 60_000 }, () => {
   let host: WarmHost;
-  const call = (method: string, target: string) => host.signed.call(method, target);
-  const status = async (box: string) => (await call("GET", box)).json;
-  const run = async (box: string, script: string, rest: object = {}) => {
-    const { output, returncode } = await host.signed.exec(box, ["sh", "-c", script], rest);
-    return { stdout: text(output?.stdout), stderr: text(output?.stderr), returncode };
-  };
-  const mainOutput = async (box: string) => (await call("GET", `${box}/processes/main/stdout`)).body.toString();
+  const { call, status, run, mainOutput } = warmCalls(() => host);
 
   beforeAll(async () => {
     host = await WarmHost.start();
@@ -70,42 +43,6 @@ describe.skipIf(noEngine !== undefined)("warm containers on docker", { timeout: 
     expect(inspectWarm(warmId, "{{.Id}}")).toBeUndefined();
   });
 
-  it.each([
-    ["a process", {}],
-    ["another user's process", { user: "nobody" }],
-    ["a process with variables of its own", { env: { TOKEN: "other", PATH: "/bin:/usr/bin" }, workdir: "/tmp" }],
-    ["a process on a terminal", { pty: { rows: 24, cols: 80 } }],
-    ["another user's process on a terminal", { user: "games", pty: { rows: 24, cols: 80 } }],
-  ])("show %s what a cold one shows", async (_, rest) => {
-    const made = { cpu: 0.5, memory: 128, workdir: "/work/deep" };
-    const warmId = await host.ready(made);
-    const boxes = [await host.create({ ...made, env: ENV }), await host.create({ ...made, env: ENV, warm: warmId })];
-    expect(await host.isIn(boxes[1]!.box, warmId)).toBe(true);
-    const [cold, warm] = await Promise.all(boxes.map(({ box }) => run(box, LOOK, rest)));
-    expect(cold!.stdout).toContain("LANG=C.UTF-8");
-    expect(anonymous(warm!.stdout)).toBe(anonymous(cold!.stdout));
-    expect(warm).toMatchObject({ stderr: cold!.stderr, returncode: 0 });
-    for (const { box } of boxes) await call("DELETE", box);
-  });
-
-  it("show what a cold one shows of an image with a user, variables and a folder of its own", async () => {
-    const changes = ["USER games", "ENV LC_ALL=C OLDPWD=/x TOKEN=images OWN=1", "WORKDIR /var/lib"];
-    const image = makeImage("sandbar-test-warm-user", ...changes);
-    const warmId = await host.ready({ image });
-    const spec = { image, env: ENV, entrypoint: ["sh", "-c", `${LOOK}exec sleep 600`] };
-    const boxes = [await host.create(spec), await host.create({ ...spec, warm: warmId })].map(({ box }) => box);
-    expect(await host.isIn(boxes[1]!, warmId)).toBe(true);
-    for (const rest of [{}, { user: "root" }, { pty: { rows: 24, cols: 80 } }]) {
-      const [cold, warm] = await Promise.all(boxes.map((box) => run(box, LOOK, rest)));
-      expect(cold!.stdout).toMatch(/OWN=1\r?\n/);
-      expect(anonymous(warm!.stdout)).toBe(anonymous(cold!.stdout));
-    }
-    const [cold, warm] = await Promise.all(boxes.map(mainOutput));
-    expect(anonymous(warm!)).toBe(anonymous(cold!));
-    for (const box of boxes) await call("DELETE", box);
-    removeImages(image);
-  });
-
   it("take the place of a sandbox's earlier start", async () => {
     const [first, second] = [await host.ready(), await host.ready()];
     const { spec, box } = await host.create({ warm: first });
@@ -118,36 +55,6 @@ describe.skipIf(noEngine !== undefined)("warm containers on docker", { timeout: 
     expect(await status(box)).toMatchObject({ kind: "running" });
     await call("DELETE", box);
     expect(inspectWarm(second, "{{.Id}}")).toBeUndefined();
-  });
-
-  it.each([
-    ["an entrypoint", {}],
-    ["an entrypoint on a terminal", { pty: { rows: 24, cols: 80 } }],
-  ])("run %s as a cold one does, to its end", async (_, rest) => {
-    const made = { memory: 128, workdir: "/srv" };
-    const entrypoint = ["sh", "-c", `${LOOK}\nstty size 2>&1; exit 7`];
-    const warmId = await host.ready(made);
-    const spec = { ...made, ...rest, entrypoint, env: ENV };
-    const boxes = [await host.create(spec), await host.create({ ...spec, warm: warmId })].map(({ box }) => box);
-    for (const box of boxes) {
-      await until(async () => (await status(box))["kind"] === "exited");
-      expect(await status(box)).toMatchObject({ exit: { returncode: 7, oom: false, deadline: false } });
-      expect((await call("GET", `${box}/processes/main?wait_ms=5000`)).json).toMatchObject({ returncode: 7 });
-    }
-    const [cold, warm] = await Promise.all(boxes.map(mainOutput));
-    expect(cold).toContain("LANG=C.UTF-8");
-    expect(anonymous(warm!)).toBe(anonymous(cold!));
-    await until(() => inspectWarm(warmId, "{{.Id}}") === undefined);
-    for (const box of boxes) await call("DELETE", box);
-  });
-
-  it("refuse an entrypoint that is not there, with the words of a cold one", async () => {
-    const warmId = await host.ready();
-    const spec = { entrypoint: ["no-such-program"] };
-    const [cold, warm] = [await host.create(spec), await host.create({ ...spec, warm: warmId })];
-    expect(warm.json).toMatchObject({ kind: "failed" });
-    expect(warm.json).toEqual(cold.json);
-    expect(inspectWarm(warmId, "{{.Id}}")).toBeUndefined();
   });
 
   it("end at their deadline, counted from the create, and out of memory, as others do", async () => {
@@ -186,82 +93,6 @@ describe.skipIf(noEngine !== undefined)("warm containers on docker", { timeout: 
       await call("DELETE", next.box);
       await call("DELETE", `/v1/images/${image}`);
     }
-  });
-
-  it("are nobody's but the first one's who asks", async () => {
-    const warmId = await host.ready();
-    const both = await Promise.all([1, 2].map(() => host.create({ warm: warmId })));
-    expect(both.map(({ json }) => json["kind"])).toEqual(["launched", "launched"]);
-    const isIn = await Promise.all(both.map(({ box }) => host.isIn(box, warmId)));
-    expect(isIn.toSorted()).toEqual([false, true]);
-    const late = await host.create({ warm: warmId });
-    expect(await host.isIn(late.box, warmId)).toBe(false);
-    // Ordered once more by who has not heard of it yet, it is not made again.
-    host.shelf.converge([warmSpec({ warm_id: warmId })]);
-    expect(host.stateOf(warmId)).toBeUndefined();
-    host.shelf.converge([]);
-    host.shelf.converge([warmSpec({ warm_id: warmId })]);
-    await host.until(warmId, "failed");
-    const winner = both[isIn.indexOf(true)]!.box;
-    expect((await run(winner, "echo mine")).stdout).toBe("mine\n");
-    for (const { box } of [...both, late]) await call("DELETE", box);
-  });
-
-  it.each([
-    ["environment", { environment: "other" }],
-    ["cpu", { cpu: 0.5 }],
-    ["memory", { memory: 256 }],
-    ["workdir", { workdir: "/tmp" }],
-    ["published ports", { raw_ports: [8000] }],
-  ])("that are of another %s are not taken, and go", async (_, spec) => {
-    const warmId = await host.ready({ memory: 128 });
-    const { box, json } = await host.create({ memory: 128, ...spec, warm: warmId });
-    expect(json["kind"]).toBe("launched");
-    expect(inspectWarm(warmId, "{{.Id}}")).toBeUndefined();
-    expect((await run(box, "echo cold")).stdout).toBe("cold\n");
-    await call("DELETE", box);
-  });
-
-  it("of another image are not taken", async () => {
-    const image = makeImage("sandbar-test-warm", "ENV WHOSE=other");
-    const warmId = await host.ready();
-    const { box } = await host.create({ image, warm: warmId });
-    expect((await run(box, "echo $WHOSE")).stdout).toBe("other\n");
-    await call("DELETE", box);
-    removeImages(image);
-  });
-
-  it("that were killed are told of, and are no sandbox's", async () => {
-    const [seen, unseen] = [await host.ready(), await host.ready()];
-    execFileSync("docker", ["kill", `sandbar-${unseen}`], { stdio: "pipe" });
-    const { box, json } = await host.create({ warm: unseen });
-    expect(json["kind"]).toBe("launched");
-    expect((await run(box, "echo cold")).stdout).toBe("cold\n");
-    execFileSync("docker", ["kill", `sandbar-${seen}`], { stdio: "pipe" });
-    await host.until(seen, "failed");
-    expect(host.shelf.list()).toContainEqual({ warm_id: seen, state: "failed", error: "The container has ended." });
-    await until(() => [seen, unseen].every((id) => inspectWarm(id, "{{.Id}}") === undefined));
-    await call("DELETE", box);
-  });
-
-  it("are waited for when they are just starting", async () => {
-    const warmId = host.order();
-    await until(() => inspectWarm(warmId, "{{.Id}}") !== undefined);
-    const { box } = await host.create({ warm: warmId });
-    expect(await host.isIn(box, warmId)).toBe(true);
-    await call("DELETE", box);
-  });
-
-  it("make room: gone before the other one starts", async () => {
-    const [ready, spared] = [await host.ready(), await host.ready()];
-    const starting = host.order();
-    await until(() => inspectWarm(starting, "{{.Id}}") !== undefined);
-    const before = performance.now();
-    const { box } = await host.create({ warm: spared, evict: [ready, starting, newId("warm")] });
-    expect([ready, starting].map((id) => inspectWarm(id, "{{.Id}}"))).toEqual([undefined, undefined]);
-    expect(await host.isIn(box, spared)).toBe(true);
-    expect(performance.now() - before).toBeLessThan(10_000);
-    await call("DELETE", box);
   });
 
   it("that cannot start say why, once", async () => {
