@@ -1,7 +1,7 @@
 import { execFileSync } from "node:child_process";
 import { join, resolve } from "node:path";
 import { writeAtomically } from "../../src/dev/state.ts";
-import { D1_MODE_PATH, type D1Mode, type D1ModeAnswer } from "./d1-mode.ts";
+import { D1_MODE_PATH, type D1Mode, type D1ModeAnswer, type D1Switch } from "./d1-mode.ts";
 import { Service } from "./service.ts";
 
 const REPOSITORY = resolve(import.meta.dirname, "../..");
@@ -24,6 +24,7 @@ export class ControlPlane {
   readonly url: string;
   readonly #service: Service;
   readonly #directory: string;
+  #turn = 0;
 
   constructor(options: ControlPlaneOptions) {
     const { directory, port, adminKey, signingSecret } = options;
@@ -89,15 +90,27 @@ export class ControlPlane {
     throw new Error(`The Worker does not answer:\n${this.output}`);
   }
 
-  /** Switches how the catalog answers; how many calls the mode before has hit, undefined when the Worker is not there. */
+  /** Switches how the catalog answers; how many calls the mode before has hit, undefined when the Worker does not say so. */
   async switchD1(mode: D1Mode): Promise<number | undefined> {
     try {
       const signal = AbortSignal.timeout(ANSWER_MS);
-      const answer = await fetch(`${this.url}${D1_MODE_PATH}`, { method: "POST", body: JSON.stringify(mode), signal });
+      this.#turn += 1;
+      const body = JSON.stringify({ turn: this.#turn, mode } satisfies D1Switch);
+      const answer = await fetch(`${this.url}${D1_MODE_PATH}`, { method: "POST", body, signal });
       return ((await answer.json()) as D1ModeAnswer).hits;
     } catch {
       return undefined;
     }
+  }
+
+  /** Lets the catalog answer again, however slow the Worker is to hear of it; one that is killed meanwhile comes back so by itself. */
+  async restoreD1(): Promise<number | undefined> {
+    for (const giveUpAt = Date.now() + READY_MS; this.isWanted && Date.now() < giveUpAt;) {
+      const hits = await this.switchD1({ kind: "ok" });
+      if (hits !== undefined) return hits;
+      await new Promise((wake) => setTimeout(wake, 100));
+    }
+    return undefined;
   }
 }
 

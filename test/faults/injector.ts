@@ -118,10 +118,14 @@ export class Injector {
   /** A window of it counts when it has hit a call. */
   async #d1(mode: D1Mode): Promise<boolean> {
     const { controlPlane } = this.#site;
-    if ((await controlPlane.switchD1(mode)) === undefined) return false;
-    this.#note(`D1 ${mode.kind}`);
-    await sleep(this.#random.between(200, 2000));
-    const hits = await controlPlane.switchD1({ kind: "ok" });
+    const isOn = (await controlPlane.switchD1(mode)) !== undefined;
+    if (isOn) {
+      this.#note(`D1 ${mode.kind}`);
+      await sleep(this.#random.between(200, 2000));
+    }
+    // Also where it was not said to be on: it may be, or be so in a moment.
+    const hits = await controlPlane.restoreD1();
+    if (!isOn) return false;
     this.#note("D1 ok");
     return hits !== undefined && hits > 0;
   }

@@ -12,6 +12,8 @@ type Call = (...args: unknown[]) => unknown;
 export class FaultyD1 {
   mode: D1Mode = { kind: "ok" };
   hits = 0;
+  /** Of the switch that it was told by. */
+  turn = 0;
   readonly #originals = new WeakMap<object, D1PreparedStatement>();
 
   /** The database as drizzle and everybody else sees it. */
