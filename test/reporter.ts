@@ -6,14 +6,19 @@ export default class SummaryReporter implements Reporter {
   onTestRunEnd(modules: readonly TestModule[]): void {
     const counts = { passed: 0, failed: 0, skipped: 0 };
     const skipped: string[] = [];
+    const failed: string[] = [];
     const perProject = new Map<string, number>();
     for (const module of modules) {
-      if (module.errors().length > 0) counts.failed += 1;
+      if (module.errors().length > 0) {
+        counts.failed += 1;
+        failed.push(failureOf(module.moduleId, module.errors()));
+      }
       for (const test of module.children.allTests()) {
         const result = test.result();
         const { state } = result;
         if (state === "passed" || state === "failed") counts[state] += 1;
         else counts.skipped += 1;
+        if (result.state === "failed") failed.push(failureOf(`${module.moduleId}: ${test.fullName}`, result.errors));
         if (result.state === "skipped")
           skipped.push(`${test.fullName}: ${result.note ?? "this machine or user cannot"}`);
         perProject.set(module.project.name, (perProject.get(module.project.name) ?? 0) + (state === "passed" ? 1 : 0));
@@ -30,9 +35,20 @@ export default class SummaryReporter implements Reporter {
     console.log();
     for (const [project, passed] of perProject) console.log(`${project}: ${passed} passed ${ranOn[project] ?? ""}`);
     for (const reason of skipped) console.log(`skipped: ${reason}`);
+    for (const failure of failed) console.log(failure);
     const line = `${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`;
     console.log(line);
     const file = process.env["SANDBAR_TEST_SUMMARY"];
-    if (file) appendFileSync(file, `${line}\n`);
+    if (file) appendFileSync(file, [...failed, line].map((text) => `${text}\n`).join(""));
   }
+}
+
+const MAX_SHOWN = 2000;
+// oxlint-disable-next-line no-control-regex -- the colours of a terminal
+const COLOURS = /\u001b\[\d+m/g;
+
+/** What failed and why, once more at the end: of a long run only that is kept. */
+function failureOf(what: string, errors: readonly { message: string; diff?: string }[]): string {
+  const why = errors.map(({ message, diff = "" }) => `${message}\n${diff}`.replaceAll(COLOURS, "").slice(0, MAX_SHOWN));
+  return `failed: ${what}\n${why.join("\n")}`;
 }
