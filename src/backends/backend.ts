@@ -4,6 +4,8 @@ import type { ContainerStatus, ExecSpec, ImageTarget, ProcessStatus, StartSpec }
 import type { AttachSpec } from "../contract/attach.ts";
 import type { ByteRange } from "../contract/byte-range.ts";
 import type { ByteSource } from "../contract/byte-source.ts";
+import type { FileInfo, FileList, FileListRequest } from "../contract/file.ts";
+import type { VolumeCommit, VolumeReload } from "../contract/volume-mount.ts";
 import type { OutputStream, SignalName, StdinState, TerminalSize } from "../contract/process.ts";
 
 /** Where a sandbox runs: on a host, or in the container beside its own object. */
@@ -68,11 +70,15 @@ export interface StdinOptions {
   eof: boolean;
 }
 
-export interface WriteOptions {
-  /** What the body must measure. */
+/** How a body that is whole is told from one that broke off. */
+export interface BodyLength {
+  /** What it must measure. */
   size?: number;
-  /** What ends the body, and is not part of the file, where its size is not known: see `contract/end-marker.ts`. */
+  /** What ends it, and is not part of the content, where its size is not known: see `contract/end-marker.ts`. */
   endMarker?: string;
+}
+
+export interface WriteOptions extends BodyLength {
   /** Octal digits. */
   mode?: string;
 }
@@ -124,6 +130,38 @@ export interface Backend {
   readFile(path: string, range?: ByteRange): Promise<FileContent>;
   /** Writes the whole file or, when `body` breaks off, leaves it as it was. */
   writeFile(path: string, body: ReadableStream<Uint8Array>, options: WriteOptions): Promise<void>;
+  /** What is at the path, without following a link there. */
+  stat(path: string): Promise<FileInfo>;
+  /** What the directory holds. A link to a directory that is named by the path itself is followed, those below it are not. */
+  list(path: string, request: FileListRequest): Promise<FileList>;
+  /**
+   * Makes a directory. With `parents` also those above it, and one that is there already is fine; without, `file_not_found` is a
+   * parent that is missing and `file_exists` whatever is there.
+   */
+  makeDirectory(path: string, parents: boolean): Promise<FileInfo>;
+  /**
+   * Renames, making the parents of `to`. A file takes the place of a file (`is_a_directory` where one is there), a directory that of
+   * an empty directory (`directory_not_empty`, `not_a_directory`). `invalid_request`: into itself.
+   */
+  move(from: string, to: string): Promise<void>;
+  /** Removes what is at the path, a link itself. A directory that holds something only if `recursive` (`directory_not_empty`). */
+  remove(path: string, recursive: boolean): Promise<void>;
+  /** What happens to the path and, if it is a directory, in it (`recursive`: and below), as an event stream: see `contract/file.ts`. */
+  watch(path: string, recursive: boolean): Promise<ByteSource>;
+  /** A tar of what the directory holds (names relative to it), or of the one file. A source that breaks off is not the whole. */
+  readArchive(path: string): Promise<ByteSource>;
+  /**
+   * Unpacks a tar into the directory, which is made if it is not there. Nothing is unpacked before the body has come whole and is a tar
+   * (`invalid_request`). Owners and modes are taken over where the sandbox's user may.
+   */
+  writeArchive(path: string, body: ReadableStream<Uint8Array>, options: BodyLength): Promise<void>;
+  /**
+   * Stores what was written to the volumes mounted at these paths (left out: all that are not read-only). Throws
+   * `volume_not_stored` naming what is not durable yet; asked again, it goes on.
+   */
+  commitVolumes(paths?: string[]): Promise<VolumeCommit[]>;
+  /** Brings the mounts to what is committed; what was written here is committed before. Throws as `commitVolumes`. */
+  reloadVolumes(paths?: string[]): Promise<VolumeReload[]>;
   /**
    * Keeps the filesystem as an image of this id, usable as `image` where the backend runs, or wherever its target is reached. Of a
    * container that has ended only what was kept of it before. Throws `snapshot_failed`, and
@@ -156,6 +194,8 @@ export function unsupportedFields(
   if (!capabilities.gpu) refuse("gpu", `${where} has no GPU`);
   if (!capabilities.pty) refuse("pty", `${where} has no terminals`);
   if (!capabilities.block_network && create.block_network) refuse("block_network", `${where} cannot block the network`);
+  if (!capabilities.volumes && create.volumes && Object.keys(create.volumes).length > 0)
+    refuse("volumes", `${where} cannot mount volumes`);
   if (!regions) refuse("region", `${where} is in no region that it could be asked for by`);
   else if (create.region !== undefined && !regions.includes(create.region))
     refuse("region", `${where} has the regions ${regions.join(", ")}`);

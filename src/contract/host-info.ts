@@ -16,6 +16,8 @@ export const CapabilitiesSchema = z.object({
   block_network: z.boolean().optional(),
   /** Whether containers can be started ahead of their sandboxes (`orders.warm`); absent where they cannot. */
   warm_pools: z.boolean().optional(),
+  /** Whether sandboxes can mount volumes; absent where they cannot. */
+  volumes: z.boolean().optional(),
   /** Cores and MiB that no sandbox can have more of; absent where nobody says. */
   max_cpu: z.number().optional(),
   max_memory: z.int().optional(),

@@ -4,6 +4,7 @@ import { GpuUuidSchema } from "./gpu.ts";
 import { HostInfoSchema } from "./host-info.ts";
 import { idSchema, ProcessIdSchema } from "./ids.ts";
 import { DigestSchema } from "./registry.ts";
+import { VolumeMountSchema } from "./volume-mount.ts";
 import { ExecRequestSchema, PROCESS_FINISH_REASONS, TerminalSizeSchema } from "./process.ts";
 
 /**
@@ -28,6 +29,16 @@ import { ExecRequestSchema, PROCESS_FINISH_REASONS, TerminalSizeSchema } from ".
  * | `POST   …/processes/{pid}/attachments`                 | AttachSpec → 204, once the host has dialled back: see `attach.ts` |
  * | `GET    /v1/sandboxes/{id}/files?path=`                | → bytes; `x-sandbar-size`; `Range` |
  * | `PUT    /v1/sandboxes/{id}/files?path=&mode=&size=`    | bytes → 204; `end_marker=` instead of `size=`: see `end-marker.ts`                        |
+ * | `GET    /v1/sandboxes/{id}/files/stat?path=`           | → FileInfo                         |
+ * | `GET    /v1/sandboxes/{id}/files/list?path=&depth=&limit=&after=` | → FileList              |
+ * | `POST   /v1/sandboxes/{id}/files/directories`          | DirectoryRequest → FileInfo        |
+ * | `POST   /v1/sandboxes/{id}/files/move`                 | MoveRequest → 204                  |
+ * | `DELETE /v1/sandboxes/{id}/files?path=&recursive=`     | → 204                              |
+ * | `GET    /v1/sandboxes/{id}/files/watch?path=&recursive=` | → event stream: see `file.ts`    |
+ * | `GET    /v1/sandboxes/{id}/files/archive?path=`        | → tar                              |
+ * | `PUT    /v1/sandboxes/{id}/files/archive?path=&size=`  | tar → 204; `end_marker=` instead of `size=` |
+ * | `POST   /v1/sandboxes/{id}/volumes/commit`             | VolumesOrder → VolumeCommit[]      |
+ * | `POST   /v1/sandboxes/{id}/volumes/reload`             | VolumesOrder → VolumeReload[]      |
  * | `POST   /v1/sandboxes/{id}/snapshots/{imageId}?wait_ms=` | SnapshotSpec → SnapshotStatus    |
  * | `GET    /v1/sandboxes/{id}/ports/{port}`               | → {open}                           |
  * | `ANY    /v1/sandboxes/{id}/ports/{port}/proxy`         | any request; target in `x-sandbar-target` |
@@ -58,6 +69,7 @@ export const StartSpecSchema = z.strictObject({
   gpus: z.array(GpuUuidSchema).min(1).optional(),
   raw_ports: z.array(PortSchema),
   block_network: z.boolean().optional(),
+  volumes: z.array(VolumeMountSchema).min(1).optional(),
   /** The warm container that is to become this sandbox's; where it is gone one is started as ever. */
   warm: idSchema("warm").optional(),
   /** Warm containers that make room: they are gone before this one starts. */

@@ -7,6 +7,8 @@ interface Issue {
   message: string;
   keys?: string[];
   errors?: Issue[][];
+  /** What is the matter with a key of a record. */
+  issues?: Issue[];
 }
 
 /** What a schema refused, as the error that a client sees. `where` names the part of the request: `body`, `query`. */
@@ -24,7 +26,8 @@ function fieldErrors(issue: Issue, parent: PropertyKey[]): FieldError[] {
   if (issue.code === "invalid_union" && branches[0]?.length) {
     return branches[0].flatMap((inner) => fieldErrors(inner, path));
   }
-  return [{ path: dotted(path), message: issue.message }];
+  const why = issue.code === "invalid_key" ? issue.issues?.[0] : undefined;
+  return [{ path: dotted(path), message: (why ?? issue).message }];
 }
 
 /** How many of the fields a branch of a union does not know at all: it is hardly the one that was meant. */

@@ -13,6 +13,7 @@ import { GpuSchema } from "./gpu.ts";
 import { idSchema } from "./ids.ts";
 import { TerminalSizeSchema } from "./process.ts";
 import { SandboxEnvSchema } from "./sandbox-env.ts";
+import { VolumesSchema, VolumeUseSchema } from "./volume-mount.ts";
 
 export const SANDBOX_STATES = ["created", "scheduled", "started", "ready", "finished", "terminated"] as const;
 export type SandboxState = (typeof SANDBOX_STATES)[number];
@@ -84,6 +85,7 @@ export const SandboxCreateSchema = z
       .max(MAX_SECRETS)
       .optional()
       .meta({ description: "By id or name: their variables, later ones over earlier, `env` over all of them." }),
+    volumes: VolumesSchema.optional().meta({ description: "What is mounted where, by absolute path." }),
     workdir: PathSchema.optional(),
     readiness_probe: ReadinessProbeSchema.optional(),
     backend: z.enum(BACKENDS).optional().meta({ description: "The deployment's default if left out." }),
@@ -149,6 +151,7 @@ export const SandboxSchema = z
     timeout: z.int(),
     idle_timeout: z.int().optional(),
     secrets: z.array(idSchema("secret")).optional(),
+    volumes: z.record(z.string(), VolumeUseSchema).optional(),
     tags: z.record(z.string(), z.string()),
     created_at: DateTimeSchema,
     started_at: DateTimeSchema.optional(),
