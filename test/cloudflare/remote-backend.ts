@@ -1,6 +1,7 @@
 import type { ByteRange } from "../../src/contract/byte-range.ts";
 import type {
   Backend,
+  BodyLength,
   FileContent,
   MovedDeadline,
   SnapshotOrder,
@@ -12,6 +13,7 @@ import type {
 import type { ByteSource } from "../../src/contract/byte-source.ts";
 import { ApiError, type ApiErrorOptions, type ErrorCode } from "../../src/contract/errors.ts";
 import type { Cursor } from "../../src/contract/events.ts";
+import type { FileInfo, FileList, FileListRequest } from "../../src/contract/file.ts";
 import type { ContainerStatus, ExecSpec, ProcessStatus, StartSpec } from "../../src/contract/host-protocol.ts";
 import type { OutputStream, SignalName, StdinState, TerminalSize } from "../../src/contract/process.ts";
 
@@ -52,12 +54,10 @@ export class RemoteBackend implements Backend {
     return this.json({ method: "signal", args: [processId, signal] });
   }
   async output(processId: string, stream: OutputStream, offset: number, follow: boolean): Promise<ByteSource> {
-    const { body } = await this.call({ method: "output", args: [processId, stream, offset, follow] });
-    return { kind: "stream", body: body! };
+    return this.#source({ method: "output", args: [processId, stream, offset, follow] });
   }
   async events(processId: string, from: Cursor): Promise<ByteSource> {
-    const { body } = await this.call({ method: "events", args: [processId, from] });
-    return { kind: "stream", body: body! };
+    return this.#source({ method: "events", args: [processId, from] });
   }
   writeStdin(processId: string, body: ReadableStream<Uint8Array>, options: StdinOptions): Promise<StdinState> {
     return this.json({ method: "writeStdin", args: [processId, options], bodyAt: 1 }, body);
@@ -75,6 +75,36 @@ export class RemoteBackend implements Backend {
   }
   writeFile(path: string, body: ReadableStream<Uint8Array>, options: WriteOptions): Promise<void> {
     return this.json({ method: "writeFile", args: [path, options], bodyAt: 1 }, body);
+  }
+  stat(path: string): Promise<FileInfo> {
+    return this.json({ method: "stat", args: [path] });
+  }
+  list(path: string, request: FileListRequest): Promise<FileList> {
+    return this.json({ method: "list", args: [path, request] });
+  }
+  makeDirectory(path: string, parents: boolean): Promise<FileInfo> {
+    return this.json({ method: "makeDirectory", args: [path, parents] });
+  }
+  move(from: string, to: string): Promise<void> {
+    return this.json({ method: "move", args: [from, to] });
+  }
+  remove(path: string, recursive: boolean): Promise<void> {
+    return this.json({ method: "remove", args: [path, recursive] });
+  }
+  async watch(path: string, recursive: boolean): Promise<ByteSource> {
+    return this.#source({ method: "watch", args: [path, recursive] });
+  }
+  async readArchive(path: string): Promise<ByteSource> {
+    return this.#source({ method: "readArchive", args: [path] });
+  }
+  writeArchive(path: string, body: ReadableStream<Uint8Array>, options: BodyLength): Promise<void> {
+    return this.json({ method: "writeArchive", args: [path, options], bodyAt: 1 }, body);
+  }
+  commitVolumes(): Promise<never> {
+    return this.json({ method: "commitVolumes", args: [] });
+  }
+  reloadVolumes(): Promise<never> {
+    return this.json({ method: "reloadVolumes", args: [] });
   }
   async snapshot(order: SnapshotOrder): Promise<SnapshotResult> {
     const result = await this.json<SnapshotResult>({ method: "snapshot", args: [order] });
@@ -97,6 +127,10 @@ export class RemoteBackend implements Backend {
   }
   life(): Promise<string> {
     return this.json({ method: "life", args: [] });
+  }
+
+  async #source(call: object): Promise<ByteSource> {
+    return { kind: "stream", body: (await this.call(call)).body! };
   }
 
   async json<T>(call: object, body?: ReadableStream<Uint8Array>): Promise<T> {

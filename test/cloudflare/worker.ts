@@ -18,6 +18,9 @@ interface BackendCall {
   snapshotId?: string;
 }
 
+/** What answers with bytes. */
+const SOURCES = new Set<BackendCall["method"]>(["output", "events", "watch", "readArchive"]);
+
 /** The platform itself, for what is measured beside the backend, and for what only a test does. */
 const PLATFORM = {
   /** Names this life of the object. */
@@ -84,7 +87,7 @@ export class ContainerObject extends DurableObject<TestEnv> {
     const backend = new CloudflareBackend(this.#host, 1, snapshotId);
     if (bodyAt !== undefined) args.splice(bodyAt, 0, body ?? new Response("").body);
     const result = await (backend[method as keyof Backend] as (...all: unknown[]) => Promise<unknown>)(...args);
-    if (method === "output" || method === "events") {
+    if (SOURCES.has(method)) {
       const source = result as Extract<ByteSource, { kind: "stream" }>;
       return new Response(source.body, { headers: { "content-type": "application/octet-stream" } });
     }

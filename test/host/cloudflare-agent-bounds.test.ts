@@ -1,10 +1,10 @@
-import { execFileSync } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { frame, list } from "../../src/backends/cloudflare/agent/frames.ts";
+import { failureAsRoot, failureOf } from "./as-root.ts";
 import { Agent, childrenOf, isRoot, noPerl, type Client } from "./cloudflare-agent.ts";
 import { until } from "./signed-host.ts";
 
@@ -17,17 +17,8 @@ const header = (type: string, length: number) => {
 };
 
 /** Why there can be no agent that is the first process of its own. */
-const noNamespaces = isRoot ? missing(["unshare", "--pid", "--fork", "--mount-proc", "true"]) : "only root can";
+const noNamespaces = failureAsRoot("unshare", "--pid", "--fork", "--mount-proc", "true");
 if (noNamespaces) console.log(`Cloudflare's agent as first process: skipped, ${noNamespaces}`);
-
-function missing(command: string[]): string | undefined {
-  try {
-    execFileSync(command[0]!, command.slice(1), { stdio: "pipe" });
-    return undefined;
-  } catch (error) {
-    return String(error);
-  }
-}
 
 describe.skipIf(noPerl !== undefined)("Cloudflare's agent holds out", { timeout: 30_000 }, () => {
   const dir = mkdtempSync("/tmp/sandbar-agent-");
@@ -202,7 +193,7 @@ describe.skipIf(noPerl !== undefined)("Cloudflare's agent holds out", { timeout:
         expect(clients[1]!.exit).toEqual({ code: 0, signal: 15 });
         expect(await own.exited).toBe(0);
         expect(readFileSync(`${dir}/bye`, "utf8")).toBe("bye\n");
-        await until(() => missing(["sh", "-c", `kill -0 ${pids.join(" ")}`]) !== undefined);
+        await until(() => failureOf("sh", "-c", `kill -0 ${pids.join(" ")}`) !== undefined);
       });
     });
 

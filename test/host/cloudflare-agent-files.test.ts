@@ -23,33 +23,20 @@ import type { WriteOptions } from "../../src/backends/backend.ts";
 import { AgentConnection } from "../../src/backends/cloudflare/agent/connection.ts";
 import { readFile, writeFile } from "../../src/backends/cloudflare/agent/files.ts";
 import { frame, list } from "../../src/backends/cloudflare/agent/frames.ts";
-import { asApiError, FILE_CODES } from "../../src/contract/errors.ts";
+import { FILE_CODES } from "../../src/contract/errors.ts";
+import { codeOf } from "../backends/under-test.ts";
+import { mountSmall } from "./as-root.ts";
 import { Agent, isRoot, noPerl } from "./cloudflare-agent.ts";
 import { MIB } from "./embedded-host.ts";
 import { listening, until } from "./signed-host.ts";
 
-const codeOf = (call: Promise<unknown>) =>
-  call.then(
-    () => "no error",
-    (error: unknown) => asApiError(error)?.code ?? String(error),
-  );
 const bodyOf = (content: string | Uint8Array<ArrayBuffer>) => new Response(content).body!;
 const NOBODY = 65_534;
 
 const dir = mkdtempSync("/tmp/sandbar-agent-files-");
 /** Why no filesystem can be mounted here. */
-const noMounts = isRoot ? mounts() : "only root can";
+const noMounts = mountSmall(`${dir}/full`);
 if (noMounts) console.log(`Cloudflare's agent on a full disk: skipped, ${noMounts}`);
-
-function mounts(): string | undefined {
-  mkdirSync(`${dir}/full`);
-  try {
-    execFileSync("mount", ["-t", "tmpfs", "-o", "size=1m", "tmpfs", `${dir}/full`], { stdio: "pipe" });
-    return undefined;
-  } catch (error) {
-    return String(error);
-  }
-}
 
 describe.skipIf(noPerl !== undefined)("files, by Cloudflare's agent", { timeout: 20_000 }, () => {
   let agent: Agent;

@@ -29,7 +29,7 @@ describe.skipIf(noPerl !== undefined)("Cloudflare's agent", { timeout: 30_000 },
     it("uses nothing beyond what `perl-base` brings along", () => {
       const statements = AGENT_PROGRAM.split(/[;\n]/).map((statement) => statement.trim());
       const used = statements.map((statement) => /^(?:use|no|require)\s+([\w:]+)/.exec(statement)?.[1]).filter(Boolean);
-      expect(new Set(used)).toEqual(new Set(["strict", "warnings", "Socket", "Fcntl", "POSIX", "Errno"]));
+      expect(new Set(used)).toEqual(new Set(["strict", "warnings", "Socket", "Fcntl", "POSIX", "Cwd", "Errno"]));
     });
 
     it("does not start without a token that is worth the name", () => {

@@ -2,9 +2,8 @@ import { runInDurableObject } from "cloudflare:test";
 import { describe, expect, it } from "vitest";
 import { ContainerHost } from "../../src/backends/cloudflare/container-host.ts";
 import { CloudflareStore } from "../../src/backends/cloudflare/store.ts";
-import { asApiError } from "../../src/contract/errors.ts";
 import { newId } from "../../src/contract/ids.ts";
-import { startSpec } from "../backends/under-test.ts";
+import { codeOf, startSpec } from "../backends/under-test.ts";
 import { LyingAgent, until } from "./lying-agent.ts";
 import { objectOf } from "./sandboxes.ts";
 
@@ -66,11 +65,6 @@ async function onStage(work: (stage: Stage) => Promise<void>): Promise<void> {
 }
 
 const spec = (more: object = {}) => startSpec("base", "sb-aaaaaaaaaaaaaaaaaaaaaa", more);
-const codeOf = (call: Promise<unknown>) =>
-  call.then(
-    () => "no error",
-    (error: unknown) => asApiError(error)?.code ?? String(error),
-  );
 
 describe("the start of a container", () => {
   it("tells the agent the sandbox's variables, and the platform only the agent's own", async () => {

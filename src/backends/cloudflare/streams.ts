@@ -5,7 +5,13 @@ import type { ProcessEvents } from "../../process/process-events.ts";
 /** What a reader finds, as a stream. One that is cancelled may be back: its place is kept. */
 export const streamOfLog = (reader: LogReader): ReadableStream<Uint8Array> => streamOf(reader);
 
-export function streamOfEvents(events: ProcessEvents): ReadableStream<Uint8Array> {
+export const streamOfEvents = (events: ProcessEvents): ReadableStream<Uint8Array> => streamOfText(events);
+
+/** Texts as they come. */
+export function streamOfText(events: {
+  next(): Promise<string | undefined>;
+  close(isCut?: boolean): void;
+}): ReadableStream<Uint8Array> {
   const encoder = new TextEncoder();
   return streamOf({
     next: async () => {

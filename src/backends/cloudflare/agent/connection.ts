@@ -72,7 +72,7 @@ export class AgentConnection {
     }
   }
 
-  /** The next frame, which must be of this type. Throws what the agent refuses with, of these codes: no other is its to say. */
+  /** The next frame, which must be of this type (or one of these). Throws what the agent refuses with, of these codes: no other is its to say. */
   async answer(type: string, codes: readonly ErrorCode[] = [], timeoutMs?: number): Promise<Frame> {
     return withTimeLimit(this.answerAtLast(type, codes), timeoutMs).catch((error: unknown) => {
       this.close();
@@ -85,7 +85,7 @@ export class AgentConnection {
     const answer = await this.next();
     if (!answer) throw unreachable();
     if (answer.type === "f") throw refusalOf(answer.payload, codes);
-    if (answer.type !== type) throw nonsense();
+    if (!type.includes(answer.type)) throw nonsense();
     return answer;
   }
 

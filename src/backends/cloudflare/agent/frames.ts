@@ -15,11 +15,21 @@ import { ApiError } from "../../../contract/errors.ts";
  * | `R` read a file | list: path, first, last, suffix | `m`, `d`…, `z` |
  * | `T` try a port  | list: the port | `t`: whether it accepts a connection |
  * | `W` write a file | list: path, mode | `k`; takes `d`… and `z`, then `z` |
+ * | `Q` stat        | list: path | `l` |
+ * | `L` list        | list: path, depth, limit, the path behind which it begins | `l`…, `z`: whether there is more |
+ * | `N` make a directory | list: path, whether with its parents | `l` |
+ * | `M` move        | list: from, to | `z` |
+ * | `V` remove      | list: path, whether with all below | `z` |
+ * | `O` watch       | list: path, whether with all below | `v`…, `z` when it is gone |
+ * | `G` read an archive | list: path | `k`, `d`…, `z` |
+ * | `P` write an archive | list: path | `k`; takes `d`… and `z`, then `z` |
  *
  * Of a process the object says `I` (stdin), `E` (its end), `S` (a signal's number, to the group), `Z` (rows, columns), `a`
  * (offsets up to which the outputs are stored), `D` (its end is known, forget it). The agent says `r` (pid, stdin received so
  * far, whether it is open, why the process did not start, the note), `o` and `e` (offset, output), `i` (stdin taken, whether it is open), and `x` (wait status, whether for
- * want of memory, whether it did not start) after all output. `f` refuses anything: a code of the error table, and a detail.
+ * want of memory, whether it did not start) after all output. Of a file it says `l` (a list: path, mode, size, owner, group,
+ * seconds, nanoseconds, what it links to), and of what happens to files `v` (a list: the event, the path, where from). Whether is
+ * `1`, or else `0` or nothing. `f` refuses anything: a code of the error table, and a detail.
  */
 export interface Frame {
   type: string;

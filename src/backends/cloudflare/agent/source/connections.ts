@@ -3,7 +3,7 @@
  * See `frames.ts` for what is said on a connection.
  */
 export const CONNECTIONS = String.raw`
-use strict; use warnings; no warnings qw(exec once);
+use strict; use warnings; no warnings qw(exec once recursion);
 use Socket; use Fcntl qw(:DEFAULT :mode); use POSIX ();
 use Errno qw(EAGAIN EINTR EMFILE ENFILE EEXIST ENOENT ENOTDIR EACCES EPERM ELOOP ENOSPC EDQUOT EROFS);
 
@@ -137,7 +137,7 @@ sub handle {
     return drop($c) unless defined $stderr;
     my $p = $procs{$id} or return refuse($c, 'process_not_found', '');
     join_process($c, $p, $stdout, $stderr);
-  } elsif ($type =~ /^[RWTC]$/) {
+  } elsif ($type =~ /^[RWTCQLNMVOGP]$/) {
     in_child($c, $type, unpack '(N/a*)*', $payload);
   } else {
     drop($c);
@@ -167,7 +167,9 @@ sub in_child {
     $SIG{$_} = 'DEFAULT' for qw(CHLD TERM);
     hold_nothing_but($c);
     blocking($c->{fh});
-    my %run = (B => \&make_workdir, R => \&read_file, W => \&write_file, T => \&try_port, C => \&count_connections);
+    my %run = (B => \&make_workdir, R => \&read_file, W => \&write_file, T => \&try_port, C => \&count_connections,
+      Q => \&stat_file, L => \&list_files, N => \&make_directory, M => \&move_file, V => \&remove_file,
+      O => \&watch_files, G => \&read_archive, P => \&write_archive);
     my $done = eval { $run{$type}->($c, @args); 1 };
     fail_child($c, ref $@ ? @{$@} : ('internal', "$@")) unless $done;
     POSIX::_exit(0);

@@ -8,9 +8,10 @@ my $SMALL_FILE = 65536;       # up to here a file is read before it is said how 
 # On the way out of a file operation: the code of an error, and what there is to say about it.
 sub give_up { die [@_] }
 
-sub send_now {
-  my ($c, $type, $payload) = @_;
-  my $message = pack('a1 N', $type, length $payload) . $payload;
+sub send_now { my ($c, $type, $payload) = @_; return send_bytes($c, pack('a1 N', $type, length $payload) . $payload) }
+
+sub send_bytes {
+  my ($c, $message) = @_;
   while (length $message) {
     my $n = syswrite($c->{fh}, $message);
     if (!defined $n) { next if $!{EINTR}; die "the client has gone\n" }
@@ -191,12 +192,17 @@ sub put_in_place {
   # A file that is a mount of its own (/etc/hosts) cannot be replaced, only written.
   sysopen(my $from, $temporary, O_RDONLY) or give_up(code_of_errno(), '');
   sysopen(my $to, $path, O_WRONLY | O_TRUNC) or give_up(code_of_errno(), '');
+  pour_into($from, $to);
+  chmod oct $mode, $path if length $mode;
+}
+
+sub pour_into {
+  my ($from, $to) = @_;
   for (;;) {
     my $n = sysread($from, my $bytes, $FRAME);
     give_up(code_of_errno(), '') unless defined $n;
-    last if $n == 0;
+    return if $n == 0;
     write_all($to, $bytes);
   }
-  chmod oct $mode, $path if length $mode;
 }
 `;
