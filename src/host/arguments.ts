@@ -74,6 +74,7 @@ function parse(argv: string[]) {
         memory: text,
         "data-dir": text,
         "log-window": text,
+        "volume-cache": text,
         "no-run": flag,
         ephemeral: flag,
         help: { type: "boolean", short: "h" },

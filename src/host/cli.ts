@@ -3,6 +3,7 @@ import { fstatSync, mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArguments, type HostArguments } from "./arguments.ts";
 import { chooseRuntime } from "./choose-runtime.ts";
+import { collectBuffersWithHeap } from "./collect-buffers.ts";
 import { startDaemon } from "./daemon.ts";
 import { keepJoin } from "./join.ts";
 import { lockDataDir } from "./lock.ts";
@@ -36,6 +37,7 @@ async function main(): Promise<void> {
 }
 
 async function runHost(args: HostArguments): Promise<void> {
+  collectBuffersWithHeap();
   // Asked to end while it still starts, it ends once it can do so in order.
   const asked = Promise.withResolvers<void>();
   for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => asked.resolve());

@@ -1,6 +1,5 @@
 import type { ContainerExit, ContainerStatus, HostReport, StartResult } from "../contract/host-protocol.ts";
 import { Activity } from "./activity.ts";
-import type { KeptEnd } from "./ends.ts";
 import type { GpuLedger } from "./gpu-ledger.ts";
 import type { ProcessTable } from "./processes.ts";
 import type { Container } from "./runtime.ts";
@@ -18,10 +17,14 @@ export interface Entry {
   readonly activity: Activity;
   isDeleted: boolean;
   isPastDeadline: boolean;
+  /** It has ended, and is told to have once what it wrote last is stored. */
+  isEnding: boolean;
   cancelTimer: () => void;
   released: Promise<void> | undefined;
   /** Nothing of its container is left on this machine. */
   onGone: () => void;
+  /** Stores what it wrote to its volumes last, and removes them here; undefined where it has none. Never rejects. */
+  lastCommit: (() => Promise<void>) | undefined;
 }
 
 export function newEntry(sandboxId: string, generation: number): Entry {
@@ -35,22 +38,18 @@ export function newEntry(sandboxId: string, generation: number): Entry {
     activity: new Activity(),
     isDeleted: false,
     isPastDeadline: false,
+    isEnding: false,
     cancelTimer: () => {},
     released: undefined,
     onGone: () => {},
+    lastCommit: undefined,
   };
 }
 
-/** Of a container that has ended and is no more. */
-export function endedEntry({ sandboxId, generation, exit }: KeptEnd): Entry {
-  const entry = newEntry(sandboxId, generation);
-  entry.started = Promise.resolve({ result: { kind: "adopted", published_ports: {} }, container: undefined });
-  entry.exit = exit;
-  return entry;
-}
-
 /** As the control plane is told. */
-export function statusOf({ generation, exit, activity }: Entry): ContainerStatus {
+export function statusOf(entry: Entry | undefined): ContainerStatus {
+  if (!entry) return { kind: "gone" };
+  const { generation, exit, activity } = entry;
   if (exit) return { kind: "exited", generation, exit };
   return { kind: "running", generation, busy: activity.isBusy, idle_ms: activity.idleMs };
 }

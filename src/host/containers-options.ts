@@ -4,6 +4,7 @@ import type { GpuLedger } from "./gpu-ledger.ts";
 import type { LogArchive } from "./log-archive.ts";
 import type { Runtime } from "./runtime.ts";
 import type { Snapshots } from "./snapshots.ts";
+import type { Volumes } from "./volumes/volumes.ts";
 
 /** What the owner of all containers works with. */
 export interface ContainersOptions {
@@ -13,6 +14,7 @@ export interface ContainersOptions {
   ends: Ends;
   snapshots: Snapshots;
   gpus: GpuLedger;
+  volumes: Volumes;
   /** A container has ended by itself or at its deadline. */
   onExit?: () => void;
 }

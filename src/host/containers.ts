@@ -1,20 +1,20 @@
 import { ApiError } from "../contract/errors.ts";
 import type { ContainerExit, ContainerStatus, Deadline, StartResult, StartSpec } from "../contract/host-protocol.ts";
 import { KILLED_RETURNCODE } from "../contract/process.ts";
-import { endedEntry, newEntry, reported, statusOf, type Entry, type ReportedContainers } from "./container-entry.ts";
+import { endedEntry, exitOf, hasEnded } from "./container-end.ts";
+import { newEntry, reported, statusOf, type Entry, type ReportedContainers } from "./container-entry.ts";
 import { DeletedGenerations } from "./deleted-generations.ts";
-import { launch } from "./launch.ts";
+import { failedStart, launch } from "./launch.ts";
 import type { LogArchive } from "./log-archive.ts";
 import type { ProcessTable } from "./processes.ts";
 import type { ContainersOptions } from "./containers-options.ts";
-import { keepAtDeadline, release, releaseSoon, STOP_TIMEOUT_MS } from "./release.ts";
-import { StartFailure, type Container } from "./runtime.ts";
+import { holdUntilGone, inTime, keepAtDeadline, release, releaseSoon, STOP_TIMEOUT_MS, whenStored } from "./release.ts";
+import type { Container } from "./runtime.ts";
 import type { Start } from "./start-files.ts";
-import { callAt, settlesWithin, tooSlow, unavailable, withTimeLimit } from "./time-limit.ts";
+import { callAt, settlesWithin } from "./time-limit.ts";
 
 /** How long the end of a container, and the fact that it was deleted, is remembered. */
 const KEEP_ENDED_MS = 3_600_000;
-const DEADLINE_RETURNCODE = 124;
 
 /** The one owner of all containers on this machine. Decides which start counts, and ends each at its deadline. */
 export class Containers {
@@ -59,12 +59,13 @@ export class Containers {
   /** Takes over what an earlier run of this daemon left. */
   async recover(): Promise<void> {
     const left = await this.#runtime.recover();
+    this.#options.volumes.recover(left);
     this.#recallEnds();
     const found = left.filter((container) => !this.#hadEnded(container));
     for (const container of found.toSorted((a, b) => a.generation - b.generation)) {
       const older = this.#entries.get(container.sandboxId);
       const entry = newEntry(container.sandboxId, container.generation);
-      entry.onGone = this.#options.gpus.adopt(entry, container.gpus);
+      holdUntilGone(entry, container, this.#options);
       this.#entries.set(container.sandboxId, entry);
       const table = this.#logs.open(entry.sandboxId, entry.generation, entry.activity);
       await table.recover(container);
@@ -76,8 +77,7 @@ export class Containers {
   }
 
   status(sandboxId: string): ContainerStatus {
-    const entry = this.#entries.get(sandboxId);
-    return entry ? statusOf(entry) : { kind: "gone" };
+    return statusOf(this.#entries.get(sandboxId));
   }
 
   list(): ReportedContainers {
@@ -89,7 +89,7 @@ export class Containers {
     const entry = this.#entries.get(sandboxId);
     if (!entry) throw new ApiError("sandbox_ended");
     const container = entry.container ?? (await entry.started).container;
-    if (!container || entry.exit || entry.isDeleted || entry.isPastDeadline) throw new ApiError("sandbox_ended");
+    if (!container || hasEnded(entry) || entry.isPastDeadline) throw new ApiError("sandbox_ended");
     return container;
   }
 
@@ -106,7 +106,7 @@ export class Containers {
 
   isRunning(sandboxId: string): boolean {
     const entry = this.#entries.get(sandboxId);
-    return entry !== undefined && !entry.exit && !entry.isDeleted;
+    return entry !== undefined && !hasEnded(entry);
   }
 
   /** The processes of a container, also for a while after its end. Throws `sandbox_ended` when nothing is known of it. */
@@ -128,10 +128,7 @@ export class Containers {
     if (deleted !== undefined) this.#deleted.add(sandboxId, deleted);
     if (!entry || (generation !== undefined && entry.generation > generation)) return;
     entry.isDeleted = true;
-    const released = release(entry).then(() => this.#forget(entry));
-    await withTimeLimit(released, STOP_TIMEOUT_MS, tooSlow("Stopping the container")).catch((error: unknown) => {
-      throw error instanceof ApiError ? error : unavailable("The container could not be removed.", error);
-    });
+    await inTime(release(entry).then(() => this.#forget(entry)));
   }
 
   /** Moves the time at which the container is ended. Throws `sandbox_ended` when it does not run. */
@@ -157,7 +154,7 @@ export class Containers {
 
   async #launch(entry: Entry, spec: StartSpec, older: Entry | undefined) {
     try {
-      const container = await launch({ runtime: this.#runtime, gpus: this.#options.gpus, spec, entry, older });
+      const container = await launch({ ...this.#options, spec, entry, older });
       entry.container = container;
       if (older) this.#forgetFiles(older);
       if (entry.isDeleted) throw new ApiError("sandbox_ended");
@@ -168,9 +165,7 @@ export class Containers {
       if (entry.container && entry.isDeleted) throw error;
       if (entry.container) releaseSoon(entry);
       this.#forget(entry);
-      if (error instanceof ApiError) throw error;
-      if (!(error instanceof StartFailure)) throw unavailable("The container could not be started.", error);
-      return { result: { kind: "failed" as const, error: error.message }, container: undefined };
+      return { result: failedStart(error), container: undefined };
     }
   }
 
@@ -188,7 +183,7 @@ export class Containers {
     const entry = this.#entries.get(container.sandboxId);
     if (!entry?.exit || entry.generation !== container.generation) return false;
     entry.container = container;
-    entry.onGone = this.#options.gpus.adopt(entry, container.gpus);
+    holdUntilGone(entry, container, this.#options);
     releaseSoon(entry);
     return true;
   }
@@ -220,16 +215,20 @@ export class Containers {
       this.#onExit(entry, { returncode: KILLED_RETURNCODE, oom: false });
   }
 
-  #onExit(entry: Entry, { returncode, oom }: Omit<ContainerExit, "deadline">): void {
-    if (entry.exit) return;
-    const deadline = entry.isPastDeadline;
-    entry.exit = { returncode: deadline ? DEADLINE_RETURNCODE : returncode, oom: oom && !deadline, deadline };
+  #onExit(entry: Entry, how: Omit<ContainerExit, "deadline">): void {
+    if (entry.exit || entry.isEnding) return;
+    const exit = exitOf(entry, how);
+    const told = () => {
+      entry.exit = exit;
+      if (!entry.isDeleted) this.#options.onExit?.();
+    };
     entry.cancelTimer();
     void entry.processes?.containerEnded();
-    if (entry.isDeleted) return;
+    if (entry.isDeleted) return told();
     // Before the container goes, and what it says of its end with it.
-    this.#options.ends.keep(entry, entry.exit);
-    this.#options.onExit?.();
+    this.#options.ends.keep(entry, exit);
+    if (entry.lastCommit) void whenStored(entry, told);
+    else told();
     releaseSoon(entry);
     entry.cancelTimer = callAt(Date.now() + KEEP_ENDED_MS, () => this.#forget(entry));
   }

@@ -16,6 +16,7 @@ import type { Runtime } from "./runtime.ts";
 import { createHostServer } from "./server.ts";
 import { Snapshots } from "./snapshots.ts";
 import { UnaskedImages } from "./unasked-images.ts";
+import { Volumes } from "./volumes/volumes.ts";
 import { WarmShelf } from "./warm/shelf.ts";
 import { HeldWarmSource } from "./warm/held-source.ts";
 import { WarmStarts } from "./warm/starts.ts";
@@ -28,11 +29,13 @@ export interface DaemonOptions extends ProcessTableOptions, HostFacts {
   /** Of the key; 1 if left out. */
   keyVersion?: number;
   promised?: Promised | undefined;
-  /** Where logs, moved deadlines and ends are kept. */
+  /** Where logs, moved deadlines, ends and volumes are kept. */
   dataDir: string;
   listen: { host: string; port: number };
   /** Left out: nobody is told what runs here. */
   controlPlaneUrl?: string | undefined;
+  /** What of volumes is kept for the next sandbox that mounts them, at most. */
+  volumeCacheBytes?: number | undefined;
   /** Where the control plane reaches this host; by default where it listens. */
   advertiseUrl?: string | undefined;
 }
@@ -65,11 +68,14 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   const gpus = new GpuLedger({ present: () => inventory.capacity.gpus.map(({ uuid }) => uuid), onFree: soon });
   const shelf = runtime.warm && new WarmShelf(new HeldWarmSource(runtime.warm, gpus), soon);
   const starts = shelf ? new WarmStarts(runtime, shelf, gpus) : runtime;
-  const containers = new Containers({ runtime: starts, logs, deadlines, ends, snapshots, gpus, onExit: soon });
+  const { controlPlaneUrl, volumeCacheBytes: cacheBytes } = options;
+  const volumes = new Volumes({ dir: `${options.dataDir}/volumes`, controlPlaneUrl, cacheBytes });
+  const parts = { runtime: starts, logs, deadlines, ends, snapshots, gpus, volumes };
+  const containers = new Containers({ ...parts, onExit: soon });
   await containers.recover();
-  const attachments = new Attachments({ controlPlaneUrl: options.controlPlaneUrl, hostId, keys });
+  const attachments = new Attachments({ controlPlaneUrl, hostId, keys });
 
-  const server = createHostServer({ info, runtime, containers, snapshots, attachments, keys });
+  const server = createHostServer({ info, runtime, containers, snapshots, volumes, attachments, keys });
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);
     server.listen(listen.port, listen.host, resolve);
@@ -77,9 +83,9 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   const { port } = server.address() as AddressInfo;
   const url = options.advertiseUrl ?? `http://${listen.host.includes(":") ? `[${listen.host}]` : listen.host}:${port}`;
 
-  if (options.controlPlaneUrl !== undefined) {
+  if (controlPlaneUrl !== undefined) {
     reporter = new Reporter({
-      controlPlaneUrl: options.controlPlaneUrl,
+      controlPlaneUrl,
       keys,
       advertiseUrl: url,
       info,
@@ -106,6 +112,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       shelf?.close();
       if (stopContainers) await Promise.all([containers.stopAll(), shelf?.clear()]);
       else containers.close();
+      volumes.close();
       attachments.close();
       const grace = setTimeout(() => server.closeAllConnections(), CLOSE_GRACE_MS);
       // Upgraded connections are no longer the server's to close; nobody waits for them.

@@ -63,7 +63,8 @@ export async function runScript(
           detail: "Files need a working /bin/sh in the sandbox, or the launcher.",
         });
       }
-      if (FILE_ERRORS.has(first.line)) throw new ApiError(first.line as ErrorCode);
+      const fileError = fileErrorOf(first.line);
+      if (fileError) throw fileError;
       return { line: first.line, spawned, bytes: withFirst(first.rest, bytes), kill };
     } catch (error) {
       kill();
@@ -79,6 +80,11 @@ export async function runToEnd(container: Container, script: string, args: strin
   running.spawned.stdin.end();
   if (!(await settlesWithin(running.spawned.exited, FIRST_LINE_TIMEOUT_MS))) running.kill();
   return running.line;
+}
+
+/** The error that a script's line names; undefined where it names none. */
+export function fileErrorOf(line: string | undefined): ApiError | undefined {
+  return line !== undefined && FILE_ERRORS.has(line) ? new ApiError(line as ErrorCode) : undefined;
 }
 
 /** The next line, undefined when the stream ends before. */

@@ -9,7 +9,7 @@
  */
 
 /** In an image without tools, every one of them is the launcher's busybox. `$1` is its path, or empty. */
-const PRELUDE = `
+export const PRELUDE = `
 B=$1; shift
 if [ -n "$B" ]; then
   cat() { "$B" cat "$@"; }; stat() { "$B" stat "$@"; }; dd() { "$B" dd "$@"; }; head() { "$B" head "$@"; }

@@ -1,20 +1,17 @@
-import { randomBytes } from "node:crypto";
 import type { IncomingMessage } from "node:http";
-import { EndMarkerCheck } from "../contract/end-marker.ts";
 import { ApiError } from "../contract/errors.ts";
 import type { ByteRange } from "../contract/byte-range.ts";
-import { readLine, runScript, runToEnd, type RunningScript } from "./file-script-run.ts";
-import { COMMIT_SCRIPT, DISCARD_SCRIPT, READ_SCRIPT, RECEIVE_SCRIPT } from "./file-scripts.ts";
+import { contentOf, receiveFile, type Measure } from "./file-receive.ts";
+import { runScript, runToEnd, type RunningScript } from "./file-script-run.ts";
+import { COMMIT_SCRIPT, READ_SCRIPT } from "./file-scripts.ts";
 import type { Container } from "./runtime.ts";
-import { settlesWithin, tooSlow, withTimeLimit } from "./time-limit.ts";
+import { tooSlow, withTimeLimit } from "./time-limit.ts";
 
 /** Files up to here are read before the answer begins: /sys claims sizes that are not so. */
 const SMALL_FILE_BYTES = 65_536;
 const COMMIT_TIMEOUT_MS = 120_000;
 /** How long a script may pass on nothing. A snapshot may stop it meanwhile. */
 const STALL_MS = 60_000;
-/** How long the removal of what a failed write left is waited for. */
-const DISCARD_PATIENCE_MS = 5_000;
 
 export interface OpenedFile {
   /** Bytes of the whole file; undefined where the file does not say (/proc). */
@@ -59,79 +56,18 @@ export async function openFile(
 }
 
 /**
- * Writes the body to the path, all of it or nothing: a body that breaks off leaves the old file.
- * `size` is what the body must measure; the signal ends the reading of it. Throws the file errors.
+ * Writes the body to the path, all of it or nothing: a body that breaks off leaves the old file. Throws the file errors.
  */
 export async function writeFile(
   container: Container,
   path: string,
   body: IncomingMessage,
-  options: {
-    size?: number | undefined;
-    endMarker?: string | undefined;
-    mode?: string | undefined;
-    signal?: AbortSignal | undefined;
-  },
+  options: Measure & { mode?: string | undefined; signal?: AbortSignal | undefined },
 ): Promise<void> {
-  const name = `.sandbar-${randomBytes(12).toString("hex")}`;
-  const script = await runScript(container, RECEIVE_SCRIPT, [path, name], options.signal);
-  try {
-    const received = await pour(body, script, options.endMarker);
-    if (options.size !== undefined && received !== options.size) {
-      throw new ApiError("invalid_request", { detail: `The body has ${received} bytes, not ${options.size}.` });
-    }
-    const commit = runToEnd(container, COMMIT_SCRIPT, [path, name, String(received), options.mode ?? ""]);
+  await receiveFile(container, path, contentOf(body, options), options.signal, async (name, size) => {
+    const commit = runToEnd(container, COMMIT_SCRIPT, [path, name, String(size), options.mode ?? ""]);
     const line = await withTimeLimit(commit, COMMIT_TIMEOUT_MS, tooSlow("Putting the file in place"));
     if (line !== "done") throw new Error(`the file was not put in place: ${line}`);
-  } catch (error) {
-    script.kill();
-    await settlesWithin(script.spawned.exited, DISCARD_PATIENCE_MS);
-    await settlesWithin(runToEnd(container, DISCARD_SCRIPT, [path, name]), DISCARD_PATIENCE_MS);
-    throw error;
-  }
-}
-
-/** Hands the body to the script's stdin; done when the script has kept all of it. The answer is its length. */
-async function pour(body: IncomingMessage, script: RunningScript, endMarker: string | undefined): Promise<number> {
-  const { stdin } = script.spawned;
-  const kept = readLine(script.bytes);
-  kept.catch(() => {});
-  const check = endMarker === undefined ? undefined : new EndMarkerCheck(endMarker);
-  let received = 0;
-  let hasStopped = false;
-  // A script that speaks early has failed: whoever waits for its stdin need not.
-  const stop = () => {
-    hasStopped = true;
-    stdin.destroy();
-  };
-  kept.then(stop, stop);
-  // The request must survive, to be answered.
-  for await (const chunk of body.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
-    if (hasStopped || stdin.destroyed) break;
-    for (const part of check ? check.push(chunk) : [chunk]) {
-      received += part.length;
-      if (!stdin.write(part) && !stdin.destroyed)
-        await withTimeLimit(drained(stdin), STALL_MS, tooSlow("Writing the file"));
-    }
-  }
-  const isWhole = body.complete && (check?.isWhole ?? true);
-  if (!hasStopped && !stdin.destroyed && !isWhole) {
-    throw new ApiError("invalid_request", { detail: "The body broke off." });
-  }
-  stdin.end();
-  const line = (await withTimeLimit(kept, COMMIT_TIMEOUT_MS, tooSlow("Writing the file")))?.line;
-  if (line === "disk_full" || line === "permission_denied") throw new ApiError(line);
-  if (line !== "kept" || !body.readableEnded) throw new Error("the file was not written");
-  return received;
-}
-
-function drained(stdin: NodeJS.WritableStream): Promise<void> {
-  return new Promise((resolve) => {
-    const done = () => {
-      for (const event of ["drain", "close", "error"]) stdin.removeListener(event, done);
-      resolve();
-    };
-    for (const event of ["drain", "close", "error"]) stdin.once(event, done);
   });
 }
 

@@ -1,15 +1,18 @@
-import type { StartSpec } from "../contract/host-protocol.ts";
+import { ApiError } from "../contract/errors.ts";
+import type { StartResult, StartSpec } from "../contract/host-protocol.ts";
 import type { Entry } from "./container-entry.ts";
 import type { GpuLedger } from "./gpu-ledger.ts";
 import { release, releaseSoon, STOP_TIMEOUT_MS } from "./release.ts";
 import { StartFailure, type Container, type Runtime } from "./runtime.ts";
-import { tooSlow, withTimeLimit } from "./time-limit.ts";
+import { tooSlow, unavailable, withTimeLimit } from "./time-limit.ts";
+import type { Volumes } from "./volumes/volumes.ts";
 
 const START_TIMEOUT_MS = 15 * 60_000;
 
 export interface Launch {
   runtime: Pick<Runtime, "start">;
   gpus: GpuLedger;
+  volumes: Volumes;
   spec: StartSpec;
   entry: Entry;
   /** The one of this sandbox that it replaces. */
@@ -17,10 +20,10 @@ export interface Launch {
 }
 
 /**
- * Starts a container in the place of an older one of its sandbox, with the devices that are to be its own. One that comes up after
+ * Starts a container in the place of an older one of its sandbox, with the devices that are to be its own and its volumes mounted. One that comes up after
  * its time is ended.
  */
-export async function launch({ runtime, gpus, spec, entry, older }: Launch): Promise<Container> {
+export async function launch({ runtime, gpus, volumes, spec, entry, older }: Launch): Promise<Container> {
   const starting = (async () => {
     if (older) {
       older.isDeleted = true;
@@ -29,9 +32,12 @@ export async function launch({ runtime, gpus, spec, entry, older }: Launch): Pro
     }
     entry.onGone = gpus.take(entry, spec.gpus ?? []);
     try {
-      return await runtime.start(spec);
+      const binds = spec.volumes ? await volumes.prepare(entry, spec.volumes) : [];
+      entry.lastCommit = volumes.lastCommitOf(entry);
+      return await runtime.start(spec, binds);
     } catch (error) {
       entry.onGone();
+      await entry.lastCommit?.();
       throw error;
     }
   })();
@@ -44,4 +50,11 @@ export async function launch({ runtime, gpus, spec, entry, older }: Launch): Pro
       .catch(() => {});
     throw error;
   }
+}
+
+/** What is told of a start that can never be; throws what another may undo. */
+export function failedStart(error: unknown): StartResult {
+  if (error instanceof ApiError) throw error;
+  if (!(error instanceof StartFailure)) throw unavailable("The container could not be started.", error);
+  return { kind: "failed", error: error.message };
 }

@@ -5,6 +5,7 @@ import { UsageError } from "./usage.ts";
 
 const MIB = 1_048_576;
 const MAX_WINDOW_MIB = 1024;
+const MAX_CACHE_MIB = 2 ** 30;
 const MAX_OVERCOMMIT = 1024;
 const MAX_MEMORY_MIB = 2 ** 40;
 const RUNTIMES = ["auto", "docker", "embedded"] as const;
@@ -21,6 +22,7 @@ export const OPTIONS = {
   "cpu-overcommit": "SANDBAR_CPU_OVERCOMMIT",
   memory: "SANDBAR_MEMORY",
   "log-window": "SANDBAR_LOG_WINDOW",
+  "volume-cache": "SANDBAR_VOLUME_CACHE",
 } as const;
 
 /** As somebody typed them; several labels by commas. */
@@ -37,6 +39,8 @@ export interface HostOptions extends JoinToken {
   promised: { cpuOvercommit: number | undefined; memory: number | undefined };
   /** Output kept of each stream of a process. */
   windowBytes: number;
+  /** Of volumes, kept for the next sandbox that mounts them; undefined: as the disk is. */
+  volumeCacheBytes: number | undefined;
 }
 
 /** Throws {@link UsageError}, naming the flag. */
@@ -66,7 +70,8 @@ export function readOptions(given: GivenOptions): HostOptions {
       cpuOvercommit: parseNumber("--cpu-overcommit", given["cpu-overcommit"], { min: 1, max: MAX_OVERCOMMIT }),
       memory: parseNumber("--memory", given.memory, { min: 1, max: MAX_MEMORY_MIB, unit: "MiB" }),
     },
-    windowBytes: windowBytes(given["log-window"]),
+    windowBytes: bytesOf("--log-window", given["log-window"], { min: 1, max: MAX_WINDOW_MIB }) ?? DEFAULT_WINDOW_BYTES,
+    volumeCacheBytes: bytesOf("--volume-cache", given["volume-cache"], { min: 0, max: MAX_CACHE_MIB }),
   };
 }
 
@@ -118,7 +123,7 @@ function parseNumber(
   throw new UsageError(`${option} must be ${min} to ${max}${unit ? ` (${unit})` : ""}, not "${text}"`);
 }
 
-function windowBytes(text: string | undefined): number {
-  const mib = parseNumber("--log-window", text, { min: 1, max: MAX_WINDOW_MIB, unit: "MiB" });
-  return mib === undefined ? DEFAULT_WINDOW_BYTES : mib * MIB;
+function bytesOf(option: string, text: string | undefined, limits: { min: number; max: number }): number | undefined {
+  const mib = parseNumber(option, text, { ...limits, unit: "MiB" });
+  return mib === undefined ? undefined : mib * MIB;
 }

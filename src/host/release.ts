@@ -1,7 +1,10 @@
+import { ApiError } from "../contract/errors.ts";
 import type { Entry } from "./container-entry.ts";
+import type { GpuLedger } from "./gpu-ledger.ts";
 import type { Container } from "./runtime.ts";
 import type { Snapshots } from "./snapshots.ts";
-import { tooSlow, withTimeLimit } from "./time-limit.ts";
+import { LAST_COMMIT_MS, type Volumes } from "./volumes/volumes.ts";
+import { settlesWithin, tooSlow, unavailable, withTimeLimit } from "./time-limit.ts";
 
 /** How long one attempt to end a container may take. */
 export const STOP_TIMEOUT_MS = 30_000;
@@ -26,7 +29,8 @@ async function remove(entry: Entry): Promise<void> {
   for (let attempt = 1; entry.container; attempt++) {
     try {
       await withTimeLimit(entry.container.stop(), STOP_TIMEOUT_MS, tooSlow("Stopping the container"));
-      return entry.onGone();
+      entry.onGone();
+      return await entry.lastCommit?.();
     } catch (error) {
       if (attempt === STOP_ATTEMPTS) throw error;
       await new Promise((resolve) => setTimeout(resolve, attempt * 200));
@@ -39,6 +43,26 @@ export function releaseSoon(entry: Entry): void {
   release(entry).catch((error: unknown) => {
     console.error("sandbar host: a container could not be removed:", error);
   });
+}
+
+/** Makes it known what a container found here holds of this machine, until nothing of it is left. */
+export function holdUntilGone(entry: Entry, { gpus }: Container, ledgers: { gpus: GpuLedger; volumes: Volumes }): void {
+  entry.onGone = ledgers.gpus.adopt(entry, gpus);
+  entry.lastCommit = ledgers.volumes.lastCommitOf(entry);
+}
+
+/** For who waits for a removal: no longer than one attempt may take. */
+export async function inTime(removed: Promise<void>): Promise<void> {
+  await withTimeLimit(removed, STOP_TIMEOUT_MS, tooSlow("Stopping the container")).catch((error: unknown) => {
+    throw error instanceof ApiError ? error : unavailable("The container could not be removed.", error);
+  });
+}
+
+/** Calls back when what a container that has ended wrote last is stored, or it takes too long. */
+export async function whenStored(entry: Entry, told: () => void): Promise<void> {
+  entry.isEnding = true;
+  await settlesWithin(release(entry), LAST_COMMIT_MS);
+  told();
 }
 
 /** Keeps the filesystem of a container that is to be ended at its deadline, where that was asked for. Never throws. */

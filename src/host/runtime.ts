@@ -20,7 +20,7 @@ export interface Runtime {
    * Makes and starts a container. Throws {@link StartFailure} when it never can; leaves nothing behind
    * whenever it throws.
    */
-  start(spec: StartSpec): Promise<Container>;
+  start(spec: StartSpec, binds?: readonly Bind[]): Promise<Container>;
   /** The containers of sandboxes that an earlier run of this daemon left, running or ended, found by label or state file. */
   recover(): Promise<Container[]>;
   /** Whether the snapshot is on this machine. */
@@ -35,6 +35,15 @@ export interface Runtime {
   pushImage(imageId: string, target: ImageTarget): Promise<{ uploadedBytes: number }>;
   /** Removes a snapshot; nothing happens when there is none. */
   removeImage(imageId: string): Promise<void>;
+}
+
+/** A folder of this machine that a container sees at a path of its own; the folder itself is root's there. */
+export interface Bind {
+  /** Absolute, on this machine. */
+  source: string;
+  /** Absolute, inside. */
+  path: string;
+  readOnly: boolean;
 }
 
 /** What of the machine a runtime has for its containers. */
@@ -111,6 +120,13 @@ export interface Container {
   dropUnclaimed(): void;
   /** How many processes the kernel has killed in here for want of memory; undefined where that cannot be known. */
   oomKills(): number | undefined;
+  /**
+   * Opens the root directory of the container as this machine sees it, as a place to open others below (`linux/confined.ts`); the caller
+   * closes it. Undefined where this daemon may not, or the container's files are not on this machine; throws `sandbox_ended`.
+   */
+  openRoot?(): number | undefined;
+  /** Whether its processes see every file of it, as they are started without a user; then whoever opens its root sees what they see. */
+  seesEveryFile?(): boolean;
   /** Opens a TCP connection to a port inside; rejects with ECONNREFUSED when nothing listens. */
   dial(port: number): Promise<Duplex>;
   /** Keeps the filesystem as an image on this machine. The container keeps running. `size` in bytes. */

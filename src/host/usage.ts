@@ -23,6 +23,9 @@ variables, go before what was kept.
                         ~/.local/share/sandbar otherwise
   --log-window MIB      output kept of each stream of a process;  SANDBAR_LOG_WINDOW
                         default 16, 1 to 1024
+  --volume-cache MIB    of volumes, kept for the next sandboxes   SANDBAR_VOLUME_CACHE
+                        that mount them; default 10240, or a
+                        tenth of the disk if that is less
   --no-run              with join: does not run the host
   --ephemeral           end all sandboxes when the host ends, and end when the parent does
   --help

@@ -33,14 +33,16 @@ test("a host is described by flags or variables, the flags first", () => {
     SANDBAR_LABELS: "disk=nvme,rack=7",
     SANDBAR_CPU_OVERCOMMIT: "1.5",
     SANDBAR_MEMORY: "65536",
+    SANDBAR_VOLUME_CACHE: "2048",
   };
-  expect(host(["--region", "eu-west"], env)).toMatchObject(expected);
+  expect(host(["--region", "eu-west"], env)).toMatchObject({ ...expected, volumeCacheBytes: 2 ** 31 });
   const [, url, , ownToken] = REQUIRED as [string, string, string, string];
   expect(host(["--control-plane", url, "--token", ownToken])).toMatchObject({
     controlPlaneUrl: "https://sandbar.test",
     region: undefined,
     labels: undefined,
     promised: { cpuOvercommit: undefined, memory: undefined },
+    volumeCacheBytes: undefined,
   });
 });
 
@@ -59,6 +61,7 @@ test.each([
   [["--memory", "1.5"], /--memory must be/],
   [["--memory", "64G"], /--memory must be .*MiB.*"64G"/],
   [["--log-window", "0"], /--log-window must be 1 to 1024/],
+  [["--volume-cache", "1G"], /--volume-cache must be 0 to .*MiB.*"1G"/],
   [["--no-run"], /--no-run is for sandbar host join/],
   [["--control-plane", "https://other.test"], /are the same/],
   [["join", "again"], /unexpected argument "again"/],

@@ -5,6 +5,7 @@ import { newId } from "../../src/contract/ids.ts";
 import { newEntry } from "../../src/host/container-entry.ts";
 import { GpuLedger } from "../../src/host/gpu-ledger.ts";
 import { launch } from "../../src/host/launch.ts";
+import { Volumes } from "../../src/host/volumes/volumes.ts";
 import type { WarmShelf } from "../../src/host/warm/shelf.ts";
 import { WarmStarts } from "../../src/host/warm/starts.ts";
 import { ChildContainer, ChildRuntime } from "./child-runtime.ts";
@@ -131,7 +132,8 @@ test("a start that comes after its time has its device until what came is gone",
     const entry = newEntry(spec.sandbox_id, 1);
     const coming = Promise.withResolvers<ChildContainer>();
     runtime.start = () => coming.promise;
-    const launching = launch({ runtime, gpus: ledger, spec, entry, older: undefined });
+    const volumes = new Volumes({ dir: "/nowhere" });
+    const launching = launch({ runtime, gpus: ledger, volumes, spec, entry, older: undefined });
     entry.started = launching.then(() => undefined as never);
     entry.started.catch(() => {});
     const late = expect(launching).rejects.toThrow("did not start in time");

@@ -35,8 +35,8 @@ async function realPause(): Promise<void> {
 }
 
 /** Lets the host's own time limits pass; sockets and processes go by the real clock. */
-async function passTime(holds: () => boolean | Promise<boolean>): Promise<void> {
-  const giveUpAt = performance.now() + 10_000;
+async function passTime(holds: () => boolean | Promise<boolean>, patienceMs = 10_000): Promise<void> {
+  const giveUpAt = performance.now() + patienceMs;
   while (!(await holds())) {
     if (performance.now() > giveUpAt) throw new Error("it did not come");
     await vi.advanceTimersByTimeAsync(1_000);
@@ -61,6 +61,34 @@ test.each(Object.entries(READS))("a read by a shell that %s ends", async (_, scr
   );
   await passTime(() => answer !== undefined);
   expect(answer).toBe(script.includes("part") ? "cut" : "backend_unavailable");
+  expect(await isBusy()).toBe(false);
+});
+
+const LOOKS = {
+  "says nothing of a file": ["stat?path=/x", "echo found; exec sleep 600", "backend_unavailable"],
+  "says nothing of a directory": ["list?path=/x", "echo found; exec sleep 600", "backend_unavailable"],
+  "talks without an end": ["list?path=/x", "echo found; exec yes", "internal"],
+  "talks nonsense": ["stat?path=/x", 'echo found; for n in 1 2 3; do printf "%s" "$5$5$5$5"; done', "internal"],
+  "stops in the middle": ["list?path=/x", 'echo found; printf "81a4 1 1 0 0 x"', "internal"],
+} as const;
+
+test.each(Object.entries(LOOKS))("a look by a shell that %s ends", async (_, [call, script, expected]) => {
+  shell(script);
+  vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+  let code: unknown;
+  void host.call("GET", `${box}/files/${call}`).then(({ json }) => (code = json.code));
+  await passTime(() => code !== undefined);
+  expect(code).toBe(expected);
+  expect(await isBusy()).toBe(false);
+});
+
+test("a change by a shell that never ends it ends", async () => {
+  shell("echo begun; exec sleep 600");
+  vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+  let code: unknown;
+  void host.call("DELETE", `${box}/files?path=/x`).then(({ json }) => (code = json.code));
+  await passTime(() => code !== undefined, 50_000);
+  expect(code).toBe("backend_unavailable");
   expect(await isBusy()).toBe(false);
 });
 

@@ -15,6 +15,7 @@ import { endedProcess } from "./exec-output.ts";
 import { type LauncherFolders, removeFolders } from "./folders.ts";
 import { gpusOf } from "./gpus.ts";
 import { signalInside } from "./group-signal.ts";
+import { sharesKernel } from "./hardening.ts";
 import { type Identity, identityOf, NOBODYS } from "./identity.ts";
 import type { LocalImages } from "./images.ts";
 import { KernelView } from "./kernel-view.ts";
@@ -179,6 +180,15 @@ export class DockerContainer implements Container {
 
   oomKills(): number | undefined {
     return this.#exit.oomKills();
+  }
+
+  openRoot(): number | undefined {
+    if (this.#stopped || this.#exit.hasEnded) throw new ApiError("sandbox_ended");
+    return sharesKernel(this.#parts.info.HostConfig) ? this.#execContext.view?.openRoot() : undefined;
+  }
+
+  seesEveryFile(): boolean {
+    return this.#execContext.view?.seesEveryFile() ?? false;
   }
 
   /** Goes to the container's own address, so the host must share the engine's network: Docker Desktop's machine does not. */

@@ -1,4 +1,5 @@
 import type { StartSpec, WarmSpec } from "../../contract/host-protocol.ts";
+import type { Bind } from "../runtime.ts";
 import type { ContainerCreateOptions } from "./engine.ts";
 import type { GpuSettings } from "./gpus.ts";
 import { hardenedHostConfig } from "./hardening.ts";
@@ -30,6 +31,8 @@ export interface Plan {
   hostId: string;
   network: string;
   gpus: GpuSettings;
+  /** Its volumes. */
+  binds: readonly Bind[];
   limitFiles: boolean;
   /** Where the tools lie, where the engine can see them. */
   tools: string | undefined;
@@ -72,9 +75,18 @@ export function createOptions(plan: Plan): ContainerCreateOptions {
       NetworkMode: plan.network,
       // An empty number lets the engine choose a free one.
       PortBindings: Object.fromEntries(ports.map((port) => [port, [{ HostPort: "" }]])),
-      Mounts: Object.entries(mounts).flatMap(([Target, Source]) =>
-        Source === undefined ? [] : [{ Type: "bind" as const, Source, Target, ReadOnly: true }],
-      ),
+      Mounts: [
+        ...Object.entries(mounts).flatMap(([Target, Source]) =>
+          Source === undefined ? [] : [{ Type: "bind" as const, Source, Target, ReadOnly: true }],
+        ),
+        ...plan.binds.map(({ source, path, readOnly }) => ({
+          Type: "bind" as const,
+          Source: source,
+          Target: path,
+          ReadOnly: readOnly,
+          BindOptions: { Propagation: "rprivate" as const },
+        })),
+      ],
     },
   };
 }

@@ -33,6 +33,14 @@ function readOwnLimits(): string {
   }
 }
 
+/** Those that run containers on this machine's own kernel. Others have one between, and their processes here are not the sandbox's. */
+const SHARING_RUNTIMES = /^(io\.containerd\.)?(runc|crun|youki|nvidia)(\.v\d+)?$/;
+
+/** Whether this machine's kernel shows the container's files as the container sees them. */
+export function sharesKernel({ Runtime }: Pick<HostConfig, "Runtime">): boolean {
+  return !Runtime || SHARING_RUNTIMES.test(Runtime);
+}
+
 /**
  * What keeps a sandbox in its place: the same for every container, with the limits that its spec asks for. `limitFiles` is
  * false under an engine whose own limit of open files is lower, which it cannot raise for a container.

@@ -1,6 +1,8 @@
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import type { SignalName } from "../../contract/process.ts";
+import { openRootOf } from "../linux/confined.ts";
 import { readOomKills } from "../linux/oom.ts";
+import { seesEveryFile } from "../linux/rights.ts";
 
 const CGROUP_ROOT = "/sys/fs/cgroup";
 /** How many times as long as a scan took the next one is put off. */
@@ -59,6 +61,16 @@ export class KernelView {
   /** Whether the container's first process still runs. */
   isAlive(): boolean {
     return readOrEmpty(`/proc/${this.initPid}/cgroup`).includes(this.#containerId);
+  }
+
+  /** The container's root directory; undefined where this daemon may not open it, or the container has ended. */
+  openRoot(): number | undefined {
+    return this.canSignal ? openRootOf(this.initPid, () => this.isAlive()) : undefined;
+  }
+
+  /** Whether the first process, and who is like it, sees every file that it can name. */
+  seesEveryFile(): boolean {
+    return this.canSignal && seesEveryFile(this.initPid);
   }
 
   /** How often the kernel has killed in here for want of memory; after the end of the container, as last seen. */

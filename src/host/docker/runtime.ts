@@ -3,7 +3,8 @@ import { basename } from "node:path";
 import type { Capabilities } from "../../contract/host-info.ts";
 import type { ImageTarget, StartSpec } from "../../contract/host-protocol.ts";
 import { openRuntimeDir } from "../runtime-dir.ts";
-import type { Container, Resources, Runtime } from "../runtime.ts";
+import { isRoot } from "../linux/programs.ts";
+import { StartFailure, type Bind, type Container, type Resources, type Runtime } from "../runtime.ts";
 import { Engine } from "./engine.ts";
 import type { DockerContainer } from "./container.ts";
 import { Folders } from "./folders.ts";
@@ -54,6 +55,10 @@ export async function openDockerRuntime(options: DockerRuntimeOptions): Promise<
   const dataDir = await realpath(options.dataDir);
   const reach = new Reach(await prepareTools(dataDir), options.useLauncher ?? true);
   if (reach.hasLauncher) capabilities.warm_pools = true;
+  // Then the container's root is not this daemon's.
+  const isRemapped = info.SecurityOptions?.some((option) => /^name=(userns|rootless)/.test(option)) ?? false;
+  // What the sandbox's users own must be what this daemon may read, and give to them.
+  if (reach.hasLauncher && isRoot && !isRemapped) capabilities.volumes = true;
   const addressFile = `${dataDir}/gateway`;
   await forgetMoving(engine, addressFile);
   const registry = new RegistryImages(engine, options.controlPlaneUrl, (address) => writeFile(addressFile, address));
@@ -66,8 +71,7 @@ export async function openDockerRuntime(options: DockerRuntimeOptions): Promise<
     folders: new Folders(options.runtimeDir ?? (await openRuntimeDir(dataDir)), dataDir),
     gpus: new DockerGpus(engine, options.hostId, info),
     reach,
-    // Then the container's root is not this daemon's.
-    isRemapped: info.SecurityOptions?.some((option) => /^name=(userns|rootless)/.test(option)) ?? false,
+    isRemapped,
   });
   return new DockerRuntime(starter, registry, capabilities, await engineResources(info, dataDir));
 }
@@ -105,8 +109,10 @@ class DockerRuntime implements Runtime {
     this.resources = resources;
   }
 
-  start(spec: StartSpec): Promise<Container> {
-    return this.#starter.start(spec);
+  start(spec: StartSpec, binds: readonly Bind[] = []): Promise<Container> {
+    if (binds.length > 0 && !this.capabilities.volumes)
+      return Promise.reject(new StartFailure("This host cannot mount volumes."));
+    return this.#starter.start(spec, binds);
   }
 
   async recover(): Promise<Container[]> {

@@ -1,5 +1,5 @@
 import { unsupported } from "../../contract/errors.ts";
-import { StartFailure } from "../runtime.ts";
+import { type Bind, StartFailure } from "../runtime.ts";
 import { withTimeLimit } from "../time-limit.ts";
 import { AttachedMain } from "./attached-main.ts";
 import { ContainerLauncher } from "./container-launcher.ts";
@@ -49,13 +49,13 @@ export class Starter {
   }
 
   /** Throws {@link StartFailure}, and leaves nothing behind whenever it throws. */
-  async start(spec: BuildSpec): Promise<DockerContainer> {
+  async start(spec: BuildSpec, binds: readonly Bind[] = []): Promise<DockerContainer> {
     const { engine, images, reach } = this.parts;
     let isMade = false;
     try {
       const image = await images.require(spec);
       for (let attempt = 1; ; attempt++) {
-        const plan = this.#plan(spec, image.reference);
+        const plan = this.#plan(spec, image.reference, binds);
         if ("warm_id" in spec && !plan.controlDir) throw new StartFailure(NO_WARM);
         isMade = true;
         try {
@@ -175,12 +175,12 @@ export class Starter {
     await launcher?.remove();
   }
 
-  #plan(spec: BuildSpec, reference: string): Plan {
+  #plan(spec: BuildSpec, reference: string, binds: readonly Bind[]): Plan {
     const { hostId, network, reach, folders } = this.parts;
     const { limitFiles, tools } = reach;
     const controlDir = reach.hasLauncher ? folders.of(folderName(spec)).controlDir : undefined;
     const gpus = this.parts.gpus.settings(spec.gpus);
-    return { name: nameOf(spec), spec, reference, hostId, network, gpus, limitFiles, tools, controlDir };
+    return { name: nameOf(spec), spec, reference, hostId, network, gpus, binds, limitFiles, tools, controlDir };
   }
 }
 

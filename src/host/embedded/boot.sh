@@ -2,8 +2,10 @@
 # Builds a container around itself and becomes its init. Runs as the first process of fresh mount, pid, net, ipc and
 # uts namespaces, with every privilege; only genuine programs of this machine run until those are gone.
 #
-#   boot.sh DIR LAYER_DIR LINKS CAPS    DIR: the sandbox's directory; LAYER_DIR: what layers are relative to;
-#                                       LINKS: the targets of /bin and the like; CAPS: what setpriv keeps
+#   boot.sh DIR LAYER_DIR LINKS CAPS [ro|rw SOURCE PATH]...
+#                                       DIR: the sandbox's directory; LAYER_DIR: what layers are relative to;
+#                                       LINKS: the targets of /bin and the like; CAPS: what setpriv keeps;
+#                                       SOURCE: a folder of this machine, and where the sandbox is to see it
 #
 # The roots, and why so many:
 #   stage  tmpfs: this machine's /usr, read-only. Root of the mount namespace, of this script and its helper.
@@ -15,6 +17,7 @@ set -eu
 DIR=$1 LAYER_DIR=$2 LINKS=$3 CAPS=$4
 STAGE=$DIR/stage
 BOX=$STAGE/a/box
+shift 4
 umask 022
 
 # The old /proc still shows the host's numbers: who this is, for the daemon, also after its restart.
@@ -32,6 +35,19 @@ cd "$LAYER_DIR"
 mount -a -T "$DIR/fstab.box"
 for place in dev proc usr .sandbar; do
   if [ -L "$BOX/$place" ] || [ ! -d "$BOX/$place" ]; then echo "/$place of the image is no directory" >&2; exit 1; fi
+done
+# A link of the image on the way to a volume would lead out of the box.
+while [ $# -gt 0 ]; do
+  place=$BOX rest=${3#/}
+  while [ -n "$rest" ]; do
+    place=$place/${rest%%/*}
+    case $rest in */*) rest=${rest#*/} ;; *) rest= ;; esac
+    [ -e "$place" ] || [ -L "$place" ] || mkdir "$place"
+    if [ -L "$place" ] || [ ! -d "$place" ]; then echo "${place#"$BOX"} of the image is no directory" >&2; exit 1; fi
+  done
+  mount --bind "$2" "$place"
+  mount -o "remount,bind,$1,nosuid,nodev" "$place"
+  shift 3
 done
 cp -a "$DIR/../../skeleton/dev/." "$BOX/dev/"
 mount -a -T "$DIR/fstab.dev"

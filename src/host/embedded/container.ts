@@ -1,29 +1,29 @@
-import { existsSync, readFileSync } from "node:fs";
-import { rename, rm, writeFile } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { rm } from "node:fs/promises";
 import type { Duplex } from "node:stream";
-import { z } from "zod";
-import { unsupported } from "../../contract/errors.ts";
+import { ApiError, unsupported } from "../../contract/errors.ts";
 import { MAIN_PROCESS_ID } from "../../contract/ids.ts";
 import { KILLED_RETURNCODE } from "../../contract/process.ts";
-import { StartSpecSchema, type ContainerExit, type StartSpec } from "../../contract/host-protocol.ts";
+import type { ContainerExit, StartSpec } from "../../contract/host-protocol.ts";
 import { keepEntrypointCode, readEntrypointCode, startEntrypoint } from "../launcher/entrypoint.ts";
 import { adoptLeft } from "../launcher/left-slots.ts";
 import { Launcher, type LaunchSpec } from "../launcher/launcher.ts";
 import type { LaunchedProcess, SignalGroup } from "../launcher/process.ts";
 import { slotOf } from "../launcher/slot.ts";
+import { openRootOf } from "../linux/confined.ts";
+import { seesEveryFile } from "../linux/rights.ts";
 import { openTerminal } from "../linux/terminal.ts";
 import type { Container, Spawned, SpawnSpec } from "../runtime.ts";
 import type { Cgroup } from "./cgroup.ts";
 import { Dialer } from "./dial.ts";
 import type { Images } from "./images.ts";
-import { isRoot, run } from "../linux/programs.ts";
-import { isAlive, nsenter, parseStat, type HostProcess } from "./machine.ts";
+import { isRoot } from "../linux/programs.ts";
+import { killAndWait, readInit } from "./init.ts";
+import { isAlive } from "./machine.ts";
 
 const DEFAULT_WORKDIR = "/";
 /** Where a container sees its control directory. */
 export const INSIDE_DIR = "/.sandbar";
-const DEATH_POLL_MS = 3;
-const DEATH_PATIENCE_MS = 30_000;
 
 /** What a container is made of: in `dir` (`dataDir/sandboxes/ID`) layers, upper, work, stage, state.json. */
 export interface Parts {
@@ -36,14 +36,6 @@ export interface Parts {
   /** Milliseconds since 1970. */
   deadlineAt: number;
 }
-
-/** What of a container outlives this daemon. */
-export const KeptStateSchema = StartSpecSchema.extend({
-  deadline_at: z.int(),
-  // Those of earlier daemons have none.
-  lifetime_ms: z.int().default(0),
-});
-export type KeptState = z.infer<typeof KeptStateSchema>;
 
 /** A container without an engine. */
 export class EmbeddedContainer implements Container {
@@ -130,6 +122,17 @@ export class EmbeddedContainer implements Container {
     return this.#parts.cgroup.oomKills;
   }
 
+  openRoot(): number | undefined {
+    const init = readInit(this.#parts.dir);
+    if (init === undefined || !isAlive(init)) throw new ApiError("sandbox_ended");
+    return openRootOf(init.pid, () => isAlive(init));
+  }
+
+  seesEveryFile(): boolean {
+    const init = readInit(this.#parts.dir);
+    return init !== undefined && seesEveryFile(init.pid);
+  }
+
   async dial(port: number): Promise<Duplex> {
     if (this.#dialer === undefined) throw new Error("The container does not run.");
     return this.#dialer.dial(port);
@@ -195,46 +198,4 @@ export class EmbeddedContainer implements Container {
     const { cgroup } = this.#parts;
     this.#exit.resolve({ returncode, oom: returncode === KILLED_RETURNCODE && (cgroup.oomKills ?? 0) > 0 });
   }
-}
-
-/** Signals a group of the container that `dir` holds, with this machine's own program. */
-export function signalIn(dir: string): SignalGroup {
-  return async (pid, signal) => {
-    const init = readInit(dir);
-    if (init === undefined || !isAlive(init)) return true;
-    const script = 'kill -s "$0" -- "-$1"';
-    return run([...nsenter(init.pid, "--pid"), "sh", "-c", script, signal.slice("SIG".length), String(pid)]).then(
-      () => true,
-      () => false,
-    );
-  };
-}
-
-/** The container's first process, as `boot.sh` wrote it down. */
-export function readInit(dir: string): HostProcess | undefined {
-  try {
-    const text = readFileSync(`${dir}/init.stat`, "utf8");
-    return text.endsWith("\n") ? parseStat(text) : undefined;
-  } catch {
-    return undefined;
-  }
-}
-
-async function killAndWait(init: HostProcess): Promise<void> {
-  const patience = Date.now() + DEATH_PATIENCE_MS;
-  while (isAlive(init)) {
-    try {
-      process.kill(init.pid, "SIGKILL");
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== "ESRCH") throw error;
-    }
-    if (Date.now() > patience) throw new Error(`Process ${init.pid} does not end.`);
-    await new Promise((resolve) => setTimeout(resolve, DEATH_POLL_MS));
-  }
-}
-
-/** Keeps what `recover` needs; complete or not there. */
-export async function writeState(dir: string, state: KeptState): Promise<void> {
-  await writeFile(`${dir}/state.json.new`, JSON.stringify(state), { mode: 0o600 });
-  await rename(`${dir}/state.json.new`, `${dir}/state.json`);
 }

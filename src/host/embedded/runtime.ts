@@ -5,10 +5,12 @@ import type { Capabilities } from "../../contract/host-info.ts";
 import type { ImageTarget, StartSpec } from "../../contract/host-protocol.ts";
 import { Launcher } from "../launcher/launcher.ts";
 import { ownCpu, ownMemory } from "../inventory/own-resources.ts";
-import { StartFailure, type Container, type Resources, type Runtime } from "../runtime.ts";
+import { StartFailure, type Bind, type Container, type Resources, type Runtime } from "../runtime.ts";
 import { Cgroups, MAX_PROCESSES } from "./cgroup.ts";
 import { openRuntimeDir } from "../runtime-dir.ts";
-import { EmbeddedContainer, INSIDE_DIR, KeptStateSchema, signalIn, writeState } from "./container.ts";
+import { EmbeddedContainer, INSIDE_DIR } from "./container.ts";
+import { signalIn } from "./init.ts";
+import { KeptStateSchema, writeState } from "./kept-state.ts";
 import { HOST_IMAGE, Images } from "./images.ts";
 import { HOST_ENV, isRoot } from "../linux/programs.ts";
 import { programTrees, UNSHARE } from "./machine.ts";
@@ -22,6 +24,8 @@ const PROCESS_LIMIT = isRoot ? [] : ["prlimit", `--nproc=${MAX_PROCESSES}:${MAX_
 const BOOT_TIMEOUT_MS = 10_000;
 /** What `boot.sh` says last, before the sandbox's own shell takes over. */
 const ENTERED = "entered";
+/** What it says of an image that has something else where something must be mounted. */
+const NO_DIRECTORY = /^\/.* of the image is no directory$/m;
 /** What Docker leaves to a container, without MKNOD and SYS_CHROOT, which undo the container's own walls. */
 const CAPABILITIES = [
   "chown",
@@ -83,10 +87,11 @@ class EmbeddedRuntime implements Runtime {
       exec_user: isRoot,
       pty: true,
       images: [HOST_IMAGE],
+      volumes: true,
     };
   }
 
-  async start(spec: StartSpec): Promise<Container> {
+  async start(spec: StartSpec, binds: readonly Bind[] = []): Promise<Container> {
     this.#refuseUnsupported(spec);
     const dir = `${this.#dataDir}/sandboxes/${spec.sandbox_id}`;
     const layers = await this.#images.lend(spec, dir);
@@ -96,7 +101,7 @@ class EmbeddedRuntime implements Runtime {
     const container = new EmbeddedContainer({ dir, controlDir, spec, cgroup, images: this.#images, deadlineAt });
     try {
       cgroup.make(spec);
-      const { image_source: _, ...kept } = spec;
+      const { image_source: _, volumes: __, ...kept } = spec;
       await writeState(dir, { ...kept, deadline_at: deadlineAt });
       const signalGroup = signalIn(dir);
       const [launcher] = await Promise.all([
@@ -108,7 +113,7 @@ class EmbeddedRuntime implements Runtime {
       const files = Object.entries(fstabs(this.#dataDir, dir, controlDir, layers));
       await Promise.all(files.map(([name, text]) => writeFile(`${dir}/fstab.${name}`, text)));
       await openToAll(dir);
-      await boot(dir, this.#images.layerDir, cgroup.paths, launcher, spec.image);
+      await boot({ dir, layerDir: this.#images.layerDir, cgroups: cgroup.paths, image: spec.image, binds }, launcher);
       container.attach(launcher);
       if (spec.entrypoint !== undefined) await container.enter(spec.entrypoint);
       await writeFile(`${dir}/started`, "");
@@ -184,19 +189,22 @@ async function openToAll(dir: string): Promise<void> {
   await Promise.all(overlayTrees().map((tree) => chmod(`${dir}/upper/${tree}`, 0o755)));
 }
 
+interface Boot {
+  dir: string;
+  layerDir: string;
+  cgroups: string[];
+  image: string;
+  binds: readonly Bind[];
+}
+
 /** Runs `boot.sh`; resolves when the launcher inside takes commands. The container does not end with this daemon. */
-async function boot(
-  dir: string,
-  layerDir: string,
-  cgroups: string[],
-  launcher: Launcher,
-  image: string,
-): Promise<void> {
+async function boot({ dir, layerDir, cgroups, image, binds }: Boot, launcher: Launcher): Promise<void> {
   const log = openSync(`${dir}/boot.log`, "w");
   const join = cgroups.map((_, index) => `echo 0 >"$${index + 1}/cgroup.procs"`);
   const script = `${[...join, `shift ${cgroups.length}`].join(" && ")} && exec "$@"`;
   const capabilities = ["-all", ...CAPABILITIES.map((name) => `+${name}`)].join(",");
-  const bootArgv = [dir, layerDir, programTrees().links.join(" "), capabilities];
+  const volumes = binds.flatMap(({ source, path, readOnly }) => [readOnly ? "ro" : "rw", source, path]);
+  const bootArgv = [dir, layerDir, programTrees().links.join(" "), capabilities, ...volumes];
   const argv = ["-c", script, "sh", ...cgroups, ...UNSHARE, ...PROCESS_LIMIT, "/bin/sh", BOOT, ...bootArgv];
   const child = spawn("/bin/sh", argv, { detached: true, stdio: withoutInherited(log), env: HOST_ENV, cwd: "/" });
   closeSync(log);
@@ -204,7 +212,9 @@ async function boot(
   const failed = Promise.withResolvers<never>();
   const fail = async (how: string) => {
     const log = (await readFile(`${dir}/boot.log`, "utf8").catch(() => "")).trim();
-    if (log.endsWith(ENTERED) && image !== HOST_IMAGE)
+    const [inTheWay] = NO_DIRECTORY.exec(log) ?? [];
+    if (inTheWay !== undefined) failed.reject(new StartFailure(`The container cannot be built: ${inTheWay}.`));
+    else if (log.endsWith(ENTERED) && image !== HOST_IMAGE)
       failed.reject(new StartFailure(`The /bin/sh of the image ${image} does not run.`));
     else failed.reject(new Error(`The container could not be built: ${log.slice(0, 2000)} (${how})`));
   };

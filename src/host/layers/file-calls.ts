@@ -1,4 +1,4 @@
-import { call, check, result, type Result } from "../linux/libc.ts";
+import { call, check, looked, result, type Result } from "../linux/libc.ts";
 import { cString } from "../linux/xattr.ts";
 
 /** What a copy of a file needs to be exact and Node has no calls for. No call follows a link in the last component. */
@@ -65,11 +65,17 @@ export interface Segment {
 export function dataSegments(fd: number, size: number): Segment[] {
   const segments: Segment[] = [];
   for (let at = 0; at < size;) {
-    const data = result(calls.seek(fd, at, SEEK_DATA));
+    const data = looked(() => calls.seek(fd, at, SEEK_DATA));
     if (data.errno === ENXIO) break;
     const offset = check("lseek", data);
     if (offset >= size) break;
-    const end = Math.min(size, check("lseek", result(calls.seek(fd, offset, SEEK_HOLE))));
+    const end = Math.min(
+      size,
+      check(
+        "lseek",
+        looked(() => calls.seek(fd, offset, SEEK_HOLE)),
+      ),
+    );
     segments.push({ offset, length: end - offset });
     at = end;
   }

@@ -52,6 +52,19 @@ export function result(value: number | bigint): Result {
   return { value: number, errno: number < 0 ? koffi.errno() : 0 };
 }
 
+const MAX_LOOKS = 10;
+
+/**
+ * The result of a call that only looks, and never fails of EAGAIN by itself. The error number is read after the call: a garbage collection in
+ * between that waits for a lock leaves its own there, which is that one.
+ */
+export function looked(look: () => number | bigint): Result {
+  for (let attempt = 1; ; attempt++) {
+    const found = result(look());
+    if (found.errno !== EAGAIN || attempt === MAX_LOOKS) return found;
+  }
+}
+
 /** The value; throws where the call failed. */
 export function check(what: string, { value, errno }: Result): number {
   if (errno !== 0) throw Object.assign(new Error(`${what} failed with error ${errno}`), { errno });

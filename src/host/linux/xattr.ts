@@ -1,4 +1,4 @@
-import { call, check, result } from "./libc.ts";
+import { call, check, looked, result } from "./libc.ts";
 
 /**
  * Extended attributes, which Node has no calls for. None of these follows a link. Names are latin1 strings, byte for
@@ -23,7 +23,8 @@ export function cString(text: Buffer): Buffer {
 
 /** The names, sorted; none where the filesystem keeps no attributes. */
 export function listXattrs(path: Buffer): string[] {
-  const listed = result(calls.list(cString(path), scratch, MAX_BYTES));
+  const file = cString(path);
+  const listed = looked(() => calls.list(file, scratch, MAX_BYTES));
   if (listed.errno === EOPNOTSUPP) return [];
   const length = check("llistxattr", listed);
   return length === 0
@@ -36,7 +37,8 @@ export function listXattrs(path: Buffer): string[] {
 
 /** The value; undefined where there is no such attribute. */
 export function getXattr(path: Buffer, name: string): Buffer | undefined {
-  const got = result(calls.get(cString(path), cString(Buffer.from(name, "latin1")), scratch, MAX_BYTES));
+  const [file, attribute] = [cString(path), cString(Buffer.from(name, "latin1"))];
+  const got = looked(() => calls.get(file, attribute, scratch, MAX_BYTES));
   if (got.errno === ENODATA || got.errno === EOPNOTSUPP) return undefined;
   return Buffer.from(scratch.subarray(0, check(`lgetxattr ${name}`, got)));
 }

@@ -1,7 +1,7 @@
-import { closeSync, constants, mkdtempSync, openSync, rmSync, writeSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { closeSync, writeSync } from "node:fs";
 import { Worker } from "node:worker_threads";
-import { Epoll, makeFifo } from "../linux/libc.ts";
+import { Epoll } from "../linux/libc.ts";
+import { openWakePipe } from "../linux/wake-pipe.ts";
 import { MAX_STREAMS, type PumpCommand, type PumpMemory, type PumpNews } from "./pump-protocol.ts";
 
 /** What becomes of a stream that the pump carries. */
@@ -99,11 +99,7 @@ export class Pump {
   }
 
   #start(): Thread {
-    const dir = mkdtempSync(`${tmpdir()}/sandbar-wake-`);
-    makeFifo(`${dir}/wake`);
-    const wakeFd = openSync(`${dir}/wake`, constants.O_RDONLY | constants.O_NONBLOCK);
-    const wake = openSync(`${dir}/wake`, constants.O_WRONLY);
-    rmSync(dir, { recursive: true });
+    const { readEnd: wakeFd, writeEnd: wake } = openWakePipe();
     const epoll = new Epoll();
     const worker = new Worker(new URL("./pump-thread.ts", import.meta.url), {
       workerData: { wakeFd, epollFd: epoll.fd, memory: this.#memory },

@@ -1,4 +1,4 @@
-import { setTimeout as sleep } from "node:timers/promises";
+import { fetchGranted, isPassingStatus, retrying, whyUnanswered } from "../control-plane-fetch.ts";
 
 /** How long a request that fails for want of an answer, or with one that may change, is tried again. Counts from its first failure. */
 const PATIENCE_MS = 120_000;
@@ -44,24 +44,14 @@ export class Upstream {
   async once(method: string, target: string, request: UpstreamRequest = {}): Promise<Response> {
     const { headers, body, accept = [], signal } = request;
     const timeout = AbortSignal.timeout(REQUEST_TIMEOUT_MS);
-    let response: Response;
-    try {
-      response = await fetch(this.#url + target, {
-        method,
-        // Lengths and ranges are those of the bytes themselves.
-        headers: {
-          ...headers,
-          "accept-encoding": "identity",
-          authorization: `Bearer ${this.#token}`,
-          ...(body && { "content-length": String(body.length) }),
-        },
-        ...(body && { body: piecesOf(body), duplex: "half" as const }),
-        redirect: "manual",
-        signal: signal ? AbortSignal.any([signal, timeout]) : timeout,
-      });
-    } catch (cause) {
-      throw new RegistryError(`the registry does not answer: ${reasonOf(cause)}`, 0, cause);
-    }
+    const response = await fetchGranted(this.#url + target, method, {
+      token: this.#token,
+      headers,
+      body: body && { pieces: piecesOf(body), length: body.length },
+      signal: signal ? AbortSignal.any([signal, timeout]) : timeout,
+    }).catch((cause: unknown) => {
+      throw new RegistryError(`the registry does not answer: ${whyUnanswered(cause)}`, 0, cause);
+    });
     if (response.ok || accept.includes(response.status)) return response;
     throw new RegistryError(await messageOf(response), response.status);
   }
@@ -73,16 +63,8 @@ export class Upstream {
 
   /** Does something again while it fails for what may pass, and somebody waits for it. */
   async retrying<T>(attempt: () => Promise<T>, signal?: AbortSignal): Promise<T> {
-    let giveUpAt = Infinity;
-    for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(2 * pauseMs, LAST_PAUSE_MS)) {
-      try {
-        return await attempt();
-      } catch (error) {
-        giveUpAt = Math.min(giveUpAt, Date.now() + this.#patienceMs);
-        if (!isPassing(error) || signal?.aborted || Date.now() + pauseMs > giveUpAt) throw error;
-        await sleep(pauseMs);
-      }
-    }
+    const pauses = { firstPauseMs: FIRST_PAUSE_MS, lastPauseMs: LAST_PAUSE_MS };
+    return retrying(attempt, { patienceMs: this.#patienceMs, ...pauses, isPassing, signal });
   }
 }
 
@@ -91,24 +73,17 @@ export async function wholeOf(response: Response): Promise<Buffer> {
   try {
     return Buffer.from(await response.arrayBuffer());
   } catch (cause) {
-    throw new RegistryError(`the registry breaks off: ${reasonOf(cause)}`, 0, cause);
+    throw new RegistryError(`the registry breaks off: ${whyUnanswered(cause)}`, 0, cause);
   }
 }
 
-/** Given as a whole, `fetch` would copy it, twice. */
-function piecesOf(body: Uint8Array<ArrayBuffer>): ReadableStream<Uint8Array<ArrayBuffer>> {
-  let at = 0;
-  return new ReadableStream({
-    pull(controller) {
-      if (at < body.length) controller.enqueue(body.subarray(at, (at += PIECE_BYTES)));
-      else controller.close();
-    },
-  });
+function* piecesOf(body: Uint8Array): Generator<Uint8Array> {
+  for (let at = 0; at < body.length; at += PIECE_BYTES) yield body.subarray(at, at + PIECE_BYTES);
 }
 
 /** True of what may be otherwise in a moment. */
 export function isPassing(error: unknown): boolean {
-  return error instanceof RegistryError && (error.status === 0 || error.status === 429 || error.status >= 500);
+  return error instanceof RegistryError && isPassingStatus(error.status);
 }
 
 async function messageOf(response: Response): Promise<string> {
@@ -119,9 +94,4 @@ async function messageOf(response: Response): Promise<string> {
   } catch {
     return `the registry answers ${response.status}`;
   }
-}
-
-function reasonOf(error: unknown): string {
-  const { cause, message } = error as Error;
-  return cause instanceof Error ? cause.message || String((cause as NodeJS.ErrnoException).code) : message;
 }

@@ -5,13 +5,11 @@ import { ExecSpecSchema } from "../../contract/host-protocol.ts";
 import { SignalNameSchema, TerminalSizeSchema, type OutputStream } from "../../contract/process.ts";
 import { processEvents } from "../../process/process-events.ts";
 import { toBase64 } from "../base64.ts";
-import { readJson, valid } from "./request.ts";
+import { sendEvents } from "./event-stream.ts";
+import { FlagSchema, readJson, valid } from "./request.ts";
 import { sendChunks, sendJson, sendNothing } from "./respond.ts";
 import type { Call, Handler } from "./route.ts";
 
-const HEARTBEAT_MS = 15_000;
-
-const FlagSchema = z.enum(["true", "false", "1", "0", ""]).transform((flag) => flag !== "false" && flag !== "0");
 const WaitQuerySchema = z.object({ wait_ms: z.coerce.number().int().min(0).max(600_000).default(0) });
 const OutputQuerySchema = z.object({ offset: OffsetSchema.default(0), follow: FlagSchema.optional() });
 const EventsQuerySchema = z.object({ stdout: OffsetSchema.default(0), stderr: OffsetSchema.default(0) });
@@ -72,25 +70,9 @@ export const readOutput =
   };
 
 export const readEvents: Handler = async (call, sandboxId, processId) => {
-  const { host, response, signal } = call;
   const from = query(call, EventsQuerySchema);
-  const process = await (await host.containers.processes(sandboxId!)).get(processId!);
-  const events = processEvents(process, from, toBase64);
-  const cut = () => events.close(true);
-  signal.addEventListener("abort", cut);
-  // A comment: who sits between ends connections on which nothing comes, and who has gone is found out.
-  const heartbeat = setInterval(() => {
-    if (!response.writableNeedDrain) response.write(":\n\n");
-  }, HEARTBEAT_MS);
-  try {
-    response.writeHead(200, { "content-type": "text/event-stream", "cache-control": "no-store" });
-    response.flushHeaders();
-    await sendChunks(response, () => events.next());
-  } finally {
-    clearInterval(heartbeat);
-    signal.removeEventListener("abort", cut);
-    events.close();
-  }
+  const process = await (await call.host.containers.processes(sandboxId!)).get(processId!);
+  await sendEvents(call, processEvents(process, from, toBase64));
 };
 
 export const writeStdin: Handler = async (call, sandboxId, processId) => {

@@ -1,7 +1,10 @@
 import type { IncomingMessage } from "node:http";
-import type { z } from "zod";
+import { z } from "zod";
 import { ApiError } from "../../contract/errors.ts";
 import type { ByteRange } from "../../contract/byte-range.ts";
+
+/** A parameter that is on or off; it is on, too, where it only stands there. */
+export const FlagSchema = z.enum(["true", "false", "1", "0", ""]).transform((flag) => flag !== "false" && flag !== "0");
 
 const MAX_JSON_BYTES = 4 * 1024 * 1024;
 

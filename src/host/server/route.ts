@@ -4,6 +4,7 @@ import type { Attachments } from "../attachments.ts";
 import type { Containers } from "../containers.ts";
 import type { Runtime } from "../runtime.ts";
 import type { Snapshots } from "../snapshots.ts";
+import type { Volumes } from "../volumes/volumes.ts";
 
 /** What the routes work with. */
 export interface HostContext {
@@ -11,6 +12,7 @@ export interface HostContext {
   readonly runtime: Runtime;
   readonly containers: Containers;
   readonly snapshots: Snapshots;
+  readonly volumes: Volumes;
   readonly attachments: Attachments;
 }
 

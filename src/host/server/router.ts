@@ -1,6 +1,7 @@
 import type { z } from "zod";
 import { ApiError } from "../../contract/errors.ts";
 import { idSchema, ProcessIdSchema } from "../../contract/ids.ts";
+import { getArchive, putArchive } from "./archive-routes.ts";
 import {
   getContainer,
   getInfo,
@@ -25,6 +26,9 @@ import {
 } from "./process-routes.ts";
 import { proxyRequest } from "./proxy-routes.ts";
 import type { Handler } from "./route.ts";
+import { deleteFile, listFiles, postDirectory, postMove, statFile } from "./tree-routes.ts";
+import { watchPath } from "./watch-routes.ts";
+import { commitVolumes, reloadVolumes } from "./volume-routes.ts";
 
 const SANDBOX = "/v1/sandboxes/{sandbox}";
 const PROCESS = `${SANDBOX}/processes/{process}`;
@@ -43,7 +47,15 @@ const ROUTES: Record<string, Record<string, Handler>> = {
   [`${PROCESS}/attachments`]: { POST: attachProcess },
   [`${PROCESS}/stdout`]: { GET: readOutput("stdout") },
   [`${PROCESS}/stderr`]: { GET: readOutput("stderr") },
-  [`${SANDBOX}/files`]: { GET: getFile, PUT: putFile },
+  [`${SANDBOX}/files`]: { GET: getFile, PUT: putFile, DELETE: deleteFile },
+  [`${SANDBOX}/files/stat`]: { GET: statFile },
+  [`${SANDBOX}/files/list`]: { GET: listFiles },
+  [`${SANDBOX}/files/directories`]: { POST: postDirectory },
+  [`${SANDBOX}/files/move`]: { POST: postMove },
+  [`${SANDBOX}/files/archive`]: { GET: getArchive, PUT: putArchive },
+  [`${SANDBOX}/files/watch`]: { GET: watchPath },
+  [`${SANDBOX}/volumes/commit`]: { POST: commitVolumes },
+  [`${SANDBOX}/volumes/reload`]: { POST: reloadVolumes },
   [`${SANDBOX}/snapshots/{image}`]: { POST: takeSnapshot },
   [`${SANDBOX}/ports/{port}`]: { GET: probePort },
   [`${SANDBOX}/ports/{port}/proxy`]: { ANY: proxyRequest },

@@ -1,7 +1,7 @@
 import { ApiError, hasCode } from "../../contract/errors.ts";
 import type { StartSpec } from "../../contract/host-protocol.ts";
 import type { GpuLedger } from "../gpu-ledger.ts";
-import { type Container, type Runtime, StartFailure } from "../runtime.ts";
+import { type Bind, type Container, type Runtime, StartFailure } from "../runtime.ts";
 import type { WarmShelf } from "./shelf.ts";
 
 /** The starts of a runtime that has containers ready: a sandbox gets the warm one that it was given, else a new one. */
@@ -16,22 +16,24 @@ export class WarmStarts implements Pick<Runtime, "start" | "recover"> {
     this.#gpus = gpus;
   }
 
-  async start(spec: StartSpec): Promise<Container> {
+  async start(spec: StartSpec, binds: readonly Bind[] = []): Promise<Container> {
     const done = this.#shelf.makeWay();
     try {
       const inTheWay = this.#gpus.warmHolders(spec.gpus).filter((warmId) => warmId !== spec.warm);
       await this.#shelf.evict([...new Set([...(spec.evict ?? []), ...inTheWay])]);
-      return (await this.#adopt(spec)) ?? (await this.#startAnew(spec));
+      // Nothing can be mounted into one that runs.
+      const warm = binds.length === 0 ? await this.#adopt(spec) : undefined;
+      return warm ?? (await this.#startAnew(spec, binds));
     } finally {
       done();
     }
   }
 
   /** Not while a warm container that is of no use still has its devices. */
-  async #startAnew(spec: StartSpec): Promise<Container> {
+  async #startAnew(spec: StartSpec, binds: readonly Bind[]): Promise<Container> {
     const [other] = this.#gpus.warmHolders(spec.gpus);
     if (other !== undefined) throw new ApiError("conflict", { detail: `GPUs are in use by ${other}.` });
-    return this.#runtime.start(spec);
+    return this.#runtime.start(spec, binds);
   }
 
   async recover(): Promise<Container[]> {

@@ -1,0 +1,24 @@
+import type { ContainerExit } from "../contract/host-protocol.ts";
+import { newEntry, type Entry } from "./container-entry.ts";
+import type { KeptEnd } from "./ends.ts";
+
+const DEADLINE_RETURNCODE = 124;
+
+/** Of a container that has ended and is no more. */
+export function endedEntry({ sandboxId, generation, exit }: KeptEnd): Entry {
+  const entry = newEntry(sandboxId, generation);
+  entry.started = Promise.resolve({ result: { kind: "adopted", published_ports: {} }, container: undefined });
+  entry.exit = exit;
+  return entry;
+}
+
+/** How it has ended: at its deadline, that is all there is to say. */
+export function exitOf({ isPastDeadline }: Entry, { returncode, oom }: Omit<ContainerExit, "deadline">): ContainerExit {
+  if (isPastDeadline) return { returncode: DEADLINE_RETURNCODE, oom: false, deadline: true };
+  return { returncode, oom, deadline: false };
+}
+
+/** Whether nothing can be done with its container any more. */
+export function hasEnded(entry: Entry): boolean {
+  return entry.exit !== undefined || entry.isEnding || entry.isDeleted;
+}
