@@ -1,64 +1,27 @@
-import { createExecutionContext, env, runInDurableObject } from "cloudflare:test";
-import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { env, runInDurableObject } from "cloudflare:test";
+import { describe, expect, it } from "vitest";
 import { newId } from "../../src/contract/ids.ts";
 import type { Sandbox } from "../../src/contract/sandbox.ts";
-import type { Secret, SecretRewrap } from "../../src/contract/secret.ts";
-import type { Fork } from "../../src/contract/snapshot.ts";
-import type { KeyRingVariables } from "../../src/secrets/key-ring.ts";
-import { SecretVault } from "../../src/secrets/vault.ts";
-import { ADMIN_KEY, call, connectHost, newKey, ORIGIN, problemOf } from "./client.ts";
-import { getSandbox, objectOf, startSandbox, terminate } from "./sandboxes.ts";
-import worker, { fakeHost } from "./worker.ts";
+import type { Secret } from "../../src/contract/secret.ts";
+import { call, newKey, problemOf } from "./client.ts";
+import { objectOf, startSandbox, terminate } from "./sandboxes.ts";
+import {
+  VALUE,
+  newName,
+  post,
+  newSecret,
+  idOfNew,
+  remove,
+  rowOf,
+  envOf,
+  endOf,
+  createIn,
+  vaultWith,
+  readWith,
+  hidesTheValue,
+} from "./secret-calls.ts";
 
-const VALUE = "s3cr3t-value-that-nobody-sees";
-const [FIRST_KEY, SECOND_KEY, THIRD_KEY] = ["first", "second", "third"].map((word) => word.padEnd(40, "-key"));
-
-let count = 0;
-const newName = () => `secret-${++count}`;
-const post = (json: object, options: object = {}) => call("POST", "/v1/secrets", { json, ...options });
-async function newSecret(values: Record<string, string>, name = newName(), key = ADMIN_KEY): Promise<Secret> {
-  const response = await post({ name, values }, { key });
-  expect(response.status, await response.clone().text()).toBe(201);
-  return response.json();
-}
-const idOfNew = async (values: Record<string, string>) => (await newSecret(values)).secret_id;
-const remove = (id: string, key = ADMIN_KEY) => call("DELETE", `/v1/secrets/${id}`, { key });
-const rowOf = (id: string) =>
-  env.DB.prepare("SELECT * FROM secrets WHERE secret_id = ?").bind(id).first<Record<string, string>>();
-const envOf = (sandboxId: string) => fakeHost.containers.get(sandboxId)!.spec.env;
-async function endOf(sandboxId: string): Promise<Sandbox> {
-  await expect.poll(async () => (await getSandbox(sandboxId)).finish_reason, { timeout: 5000 }).toBeDefined();
-  return getSandbox(sandboxId);
-}
-const createIn = async (json: object, more: Partial<KeyRingVariables> = {}): Promise<Response> => {
-  const headers = { authorization: `Bearer ${ADMIN_KEY}`, "content-type": "application/json" };
-  const request = new Request(`${ORIGIN}/v1/sandboxes`, { method: "POST", headers, body: JSON.stringify(json) });
-  return worker.fetch(request, { ...env, ...more }, createExecutionContext());
-};
-const vaultWith = (more: Partial<KeyRingVariables>) =>
-  new SecretVault({ DB: env.DB, SIGNING_SECRET: env.SIGNING_SECRET, ...more });
-/** A secret under a key that is not the Worker's. */
-async function newUnder(more: Partial<KeyRingVariables>, values: Record<string, string> = { A: VALUE }) {
-  const place = { environment: "main", secretId: newId("secret") };
-  await vaultWith(more).add(place, newName(), values, Date.now());
-  return place.secretId;
-}
-const readWith = async (more: Partial<KeyRingVariables>, secretId: string) =>
-  (await vaultWith(more).open("main", [secretId]))[0];
-
-const logged: unknown[] = [];
-beforeEach(async () => {
-  fakeHost.isDown = false;
-  await connectHost();
-  for (const level of ["log", "warn", "error"] as const)
-    vi.spyOn(console, level).mockImplementation((...line) => logged.push(...line));
-});
-afterEach(() => {
-  vi.restoreAllMocks();
-  expect(logged.map((one) => (one instanceof Error ? `${one.stack} ${String(one.cause)}` : String(one))).join())
-    .not //
-    .toContain(VALUE);
-});
+hidesTheValue();
 
 describe("a secret", () => {
   it("is shown with the names of its variables, and never with what they hold", async () => {
@@ -207,200 +170,5 @@ describe("what is stored", () => {
     const values = { A: "", B: "=\n\u0001é😀", C: "\ufeffx=y", LONG: "\u0001".repeat(262_000) };
     expect(await readWith({}, await idOfNew(values))).toEqual(values);
     expect(await readWith({}, await idOfNew({}))).toEqual({});
-  });
-});
-
-describe("a sandbox with secrets", () => {
-  it("has their variables, later ones over earlier, and its own over all", async () => {
-    const one = await newSecret({ A: "one", B: "one", C: "one", D: "one" });
-    const two = await newSecret({ B: "two", C: "two" });
-    const json = { secrets: [one.secret_id, two.name], env: { C: "own", E: "own" } };
-    const sandboxId = await startSandbox(json);
-    expect(envOf(sandboxId)).toEqual({ A: "one", B: "two", C: "own", D: "one", E: "own" });
-    expect((await getSandbox(sandboxId)).secrets).toEqual([one.secret_id, two.secret_id]);
-    const turned = await startSandbox({ ...json, secrets: [two.name, one.name] });
-    expect(envOf(turned)).toMatchObject({ B: "one", C: "own" });
-    await Promise.all([sandboxId, turned].map(terminate));
-  });
-
-  it("has them as they are at its start; one that runs keeps its own", async () => {
-    const id = await idOfNew({ A: "old", B: "old" });
-    const before = await startSandbox({ secrets: [id] });
-    await call("PUT", `/v1/secrets/${id}`, { json: { values: { A: "new" } } });
-    const after = await startSandbox({ secrets: [id] });
-    expect([envOf(before), envOf(after)]).toEqual([{ A: "old", B: "old" }, { A: "new" }]);
-    const fork = await call("POST", `/v1/sandboxes/${after}/fork`, { json: {} });
-    const { data } = (await fork.json()) as Fork;
-    expect(data[0]?.secrets).toEqual([id]);
-    await expect.poll(() => fakeHost.containers.has(data[0]!.sandbox_id)).toBe(true);
-    expect(envOf(data[0]!.sandbox_id)).toEqual({ A: "new" });
-    await Promise.all([before, after, data[0]!.sandbox_id].map(terminate));
-  });
-
-  it("names those that are there, each once, and not too many", async () => {
-    const { secret_id: id, name } = await newSecret({ A: VALUE });
-    const none = newId("secret");
-    const problem = await problemOf(await createIn({ secrets: [id, none, "nope"] }));
-    expect(problem).toMatchObject({ status: 404, code: "secret_not_found", detail: expect.stringContaining(none) });
-    expect(problem.errors?.map(({ path }) => path)).toEqual(["secrets.1", "secrets.2"]);
-    const twice = await problemOf(await createIn({ secrets: [id, name] }));
-    expect(twice).toMatchObject({ status: 400, errors: [{ path: "secrets.1" }] });
-    const many = await problemOf(await createIn({ secrets: Array.from({ length: 21 }, (_, at) => `s${at}`) }));
-    expect(many).toMatchObject({ status: 400, errors: [{ path: "secrets" }] });
-  });
-
-  it("does not start where its variables are too long in all", async () => {
-    const secrets = await Promise.all(["A", "B"].map((name) => idOfNew({ [name]: "x".repeat(200_000) })));
-    const { sandbox_id: id } = (await (await createIn({ secrets })).json()) as Sandbox;
-    expect(await endOf(id)).toMatchObject({
-      finish_reason: "start_failed",
-      error: "The variables of the sandbox and of its secrets must not be longer than 262144 bytes in all.",
-    });
-  });
-
-  it("does not start where a secret has gone meanwhile", async () => {
-    const secretId = newId("secret");
-    const sandboxId = newId("sandbox");
-    const create = { secrets: [secretId], image: "fake" };
-    await objectOf(sandboxId).create({ sandboxId, environment: "main", create, backend: "docker", place: undefined });
-    expect(await endOf(sandboxId)).toMatchObject({
-      finish_reason: "start_failed",
-      error: `There is no secret ${secretId} any more.`,
-    });
-    expect(fakeHost.containers.has(sandboxId)).toBe(false);
-  });
-});
-
-describe("a secret in use", () => {
-  it("is not deleted, and who uses it is named", async () => {
-    const { secret_id: id, name } = await newSecret({ A: VALUE });
-    const users = [await startSandbox({ secrets: [id] }), await startSandbox({ secrets: [name] })];
-    const problem = await problemOf(await remove(id));
-    expect(problem).toMatchObject({ status: 409, code: "conflict", sandbox_count: 2 });
-    expect((problem["sandboxes"] as string[]).toSorted()).toEqual(users.toSorted());
-    for (const user of users) expect(problem.detail).toContain(user);
-    await terminate(users[0]!);
-    expect(await problemOf(await remove(id))).toMatchObject({ sandboxes: [users[1]], sandbox_count: 1 });
-    await terminate(users[1]!);
-    expect((await remove(id)).status).toBe(204);
-  });
-
-  it("is not read before the catalog, which whoever deletes it asks, has the sandbox", async () => {
-    const secrets = [await idOfNew({ A: VALUE })];
-    await env.DB.exec("ALTER TABLE sandboxes RENAME TO sandboxes_away");
-    const created = await createIn({ secrets });
-    const { sandbox_id: sandboxId } = (await created.json()) as Sandbox;
-    await new Promise((wake) => setTimeout(wake, 700));
-    const { state } = await getSandbox(sandboxId);
-    await env.DB.exec("ALTER TABLE sandboxes_away RENAME TO sandboxes");
-    expect([state, fakeHost.containers.has(sandboxId)]).toEqual(["scheduled", false]);
-    await expect.poll(async () => (await getSandbox(sandboxId)).state, { timeout: 5000 }).toBe("ready");
-    expect(envOf(sandboxId)).toEqual({ A: VALUE });
-    await terminate(sandboxId);
-  });
-
-  it("is either seen by who deletes it, or the sandbox does not start", { timeout: 30_000 }, async () => {
-    const seen = new Set<string>();
-    for (let turn = 0; turn < 12; turn++) {
-      const id = await idOfNew({ A: VALUE });
-      const creating = createIn({ secrets: [id] });
-      await new Promise((wake) => setTimeout(wake, turn));
-      const [created, deleted] = await Promise.all([creating, remove(id)]);
-      expect([204, 409]).toContain(deleted.status);
-      if (created.status !== 201) {
-        expect([(await problemOf(created)).code, deleted.status]).toEqual(["secret_not_found", 204]);
-        seen.add("refused");
-        continue;
-      }
-      const { sandbox_id: sandboxId } = (await created.json()) as Sandbox;
-      await expect.poll(async () => (await getSandbox(sandboxId)).state).toMatch(/ready|terminated/);
-      const { state, error } = await getSandbox(sandboxId);
-      const [wanted, why] =
-        deleted.status === 409 ? ["ready", undefined] : ["terminated", `There is no secret ${id} any more.`];
-      expect({ state, error }).toEqual({ state: wanted, error: why });
-      seen.add(state);
-      await terminate(sandboxId);
-    }
-    expect(seen.size).toBeGreaterThan(0);
-  });
-});
-
-describe("the deployment's key", () => {
-  it("may change: an old one still opens what is under it, which is under the new one then", async () => {
-    const id = await newUnder({ SECRETS_KEY: FIRST_KEY! });
-    const before = (await rowOf(id))!;
-    const both = { SECRETS_KEY: SECOND_KEY!, SECRETS_KEY_OLD: `${THIRD_KEY}, ${FIRST_KEY}` };
-    expect(await readWith(both, id)).toEqual({ A: VALUE });
-    const after = (await rowOf(id))!;
-    expect(after["wrapped_by"]).not.toBe(before["wrapped_by"]);
-    expect(after["data_key"]).not.toBe(before["data_key"]);
-    expect(after["sealed"]).toBe(before["sealed"]);
-    expect(await readWith({ SECRETS_KEY: SECOND_KEY! }, id)).toEqual({ A: VALUE });
-  });
-
-  it("may be given where there was none, and the signing secret may change after it", async () => {
-    const id = await newUnder({});
-    expect(await readWith({ SECRETS_KEY: FIRST_KEY! }, id)).toEqual({ A: VALUE });
-    const other = await newUnder({});
-    const changed = { SIGNING_SECRET: THIRD_KEY!, SECRETS_KEY: FIRST_KEY! };
-    await expect(readWith(changed, other)).rejects.toMatchObject({ code: "secrets_unavailable" });
-    expect(await readWith({ ...changed, SECRETS_KEY_OLD: env.SIGNING_SECRET }, other)).toEqual({ A: VALUE });
-    for (const one of [id, other]) expect(await readWith(changed, one)).toEqual({ A: VALUE });
-  });
-
-  it("that is missing is named by its fingerprint", async () => {
-    const id = await newUnder({ SECRETS_KEY: FIRST_KEY! });
-    const fingerprint = (await rowOf(id))!["wrapped_by"]!;
-    expect(fingerprint).toMatch(/^[0-9a-f]{16}$/);
-    const problem = await problemOf(await createIn({ secrets: [id] }));
-    expect(problem).toMatchObject({ status: 503, code: "secrets_unavailable", secret_id: id, key: fingerprint });
-    expect(problem.detail).toContain(fingerprint);
-    expect(JSON.stringify(problem)).not.toContain(VALUE);
-    // The Worker has it, the sandbox's object has not got it yet.
-    const created = await createIn({ secrets: [id] }, { SECRETS_KEY: FIRST_KEY! });
-    const { sandbox_id: sandboxId } = (await created.json()) as Sandbox;
-    const { finish_reason, error } = await endOf(sandboxId);
-    expect(finish_reason).toBe("start_failed");
-    expect(error).toContain(fingerprint);
-  });
-
-  it.each(["too-short", `${"x".repeat(40)},y`])("is refused where it is none: %s", async (SECRETS_KEY) => {
-    const id = await newUnder({});
-    const problem = await problemOf(await createIn({ secrets: [id] }, { SECRETS_KEY }));
-    expect(problem).toMatchObject({ status: 503, code: "secrets_unavailable" });
-    expect(problem.detail).toContain("SECRETS_KEY");
-    expect(JSON.stringify(problem)).not.toContain(SECRETS_KEY);
-  });
-
-  it("is changed for all that is there by a rewrap, which says what is left", { timeout: 30_000 }, async () => {
-    await env.DB.exec("DELETE FROM secrets");
-    const old = { SECRETS_KEY: FIRST_KEY! };
-    const ids = await Promise.all(Array.from({ length: 230 }, () => newUnder(old)));
-    const lost = await newUnder({ SECRETS_KEY: THIRD_KEY! });
-    const broken = ids.pop()!;
-    await env.DB.prepare("UPDATE secrets SET data_key = 'AAAA' WHERE secret_id = ?").bind(broken).run();
-    const now = { SECRETS_KEY: SECOND_KEY!, SECRETS_KEY_OLD: FIRST_KEY! };
-    const rewrap = async (key = ADMIN_KEY) =>
-      worker.fetch(
-        new Request(`${ORIGIN}/v1/secrets/rewrap`, { method: "POST", headers: { authorization: `Bearer ${key}` } }),
-        { ...env, ...now },
-        createExecutionContext(),
-      );
-    const elsewhere = await newKey(["admin"], "elsewhere");
-    expect(await problemOf(await rewrap(elsewhere.key))).toMatchObject({ status: 403 });
-    const [oldKey, lostKey] = await Promise.all([broken, lost].map(async (id) => (await rowOf(id))!["wrapped_by"]!));
-    const done = (await (await rewrap()).json()) as SecretRewrap;
-    expect(done).toEqual({
-      key: (await rowOf(ids[0]!))!["wrapped_by"],
-      rewrapped: 229,
-      failed: 1,
-      keys: { [done.key]: 229, [oldKey!]: 1, [lostKey!]: 1 },
-    });
-    expect(await (await rewrap()).json()).toMatchObject({ rewrapped: 0, failed: 1, keys: done.keys });
-    expect(await vaultWith({ SECRETS_KEY: SECOND_KEY! }).open("main", ids.slice(-2))).toEqual([
-      { A: VALUE },
-      { A: VALUE },
-    ]);
-    await env.DB.exec("DELETE FROM secrets");
   });
 });

@@ -15,6 +15,7 @@ export interface HostOptions {
   region?: string;
   labels?: Record<string, string>;
   warmPools?: boolean;
+  volumes?: boolean;
 }
 
 export function devices(letter: string, type: string, count: number): GpuDevice[] {
@@ -28,7 +29,7 @@ export function devices(letter: string, type: string, count: number): GpuDevice[
 
 /** What a host of these tests reports. */
 export function reportOf(letter: string, options: HostOptions = {}, rest: Partial<HostReport> = {}): HostReport {
-  const { cpu = 8, memory = 16_384, gpus, region, labels, warmPools = false } = options;
+  const { cpu = 8, memory = 16_384, gpus, region, labels, warmPools = false, volumes = false } = options;
   const info = hostInfo(hostId(letter));
   return {
     url: "http://127.0.0.1:9",
@@ -40,6 +41,7 @@ export function reportOf(letter: string, options: HostOptions = {}, rest: Partia
         ...info.capabilities,
         gpu: gpus !== undefined,
         ...(warmPools && { warm_pools: true }),
+        ...(volumes && { volumes: true }),
         ...(region !== undefined && { regions: [region] }),
       },
       capacity: { cpu, cpu_overcommit: 1, memory, disk: 100_000, gpus: gpus ? devices(letter, ...gpus) : [] },

@@ -5,6 +5,8 @@ import type { PlacementRequest } from "../../../src/placement/rpc.ts";
 import { reportOf } from "./fleet.ts";
 
 const classOf = (create: PlacementRequest["create"]) => hostClassOf({ create });
+const mounted = (...paths: string[]) =>
+  Object.fromEntries(paths.map((path) => [path, { volume_id: `of-${path}`, read_only: false }]));
 const probe = (command: string[]) => ({ readiness_probe: { exec: { command }, interval_ms: 100 } });
 
 describe("the class of hosts that may have a sandbox", () => {
@@ -20,6 +22,8 @@ describe("the class of hosts that may have a sandbox", () => {
     [{ unencrypted_ports: [80] }, { unencrypted_ports: [80, 443] }],
     [{ image: "im-one" }, { image: "im-two" }],
     [{ cpu: 1 }, { cpu: 2 }],
+    [{ volumes: mounted("/a") }, { volumes: mounted("/b", "/c") }],
+    [{ volumes: {} }, {}],
   ])("is one for what is judged alike: %j and %j", (one, other) => {
     expect(classOf(one).key).toBe(classOf(other).key);
   });
@@ -30,6 +34,7 @@ describe("the class of hosts that may have a sandbox", () => {
     [{ image: "one" }, { image: "two" }],
     [{ block_network: true }, { block_network: false }],
     [{ gpu: "H100" }, {}],
+    [{ volumes: mounted("/a") }, {}],
     [
       { readiness_probe: { tcp: { port: 1 }, interval_ms: 100 } },
       { readiness_probe: { tcp: { port: 2 }, interval_ms: 100 } },

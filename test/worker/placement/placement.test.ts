@@ -1,115 +1,14 @@
-import { abortAllDurableObjects, env, runDurableObjectAlarm } from "cloudflare:test";
-import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { env, runDurableObjectAlarm } from "cloudflare:test";
+import { beforeEach, describe, expect, it, vi } from "vitest";
 import { openPlacement } from "../../../src/placement/client.ts";
-import type { PlacementRequest } from "../../../src/placement/rpc.ts";
 import { newId } from "../../../src/contract/ids.ts";
-import { call, forgetHosts, newKey, problemOf } from "../client.ts";
+import { call, problemOf } from "../client.ts";
 import { getSandbox, objectOf, terminate } from "../sandboxes.ts";
 import { fakeHost } from "../worker.ts";
-import { create, hostId, report, reportOf, started } from "./fleet.ts";
+import { hostId, report, reportOf, started } from "./fleet.ts";
+import { createOne, specOf, live, request, withoutHosts } from "./placing.ts";
 
-const made: string[] = [];
-const createOne = async (json: object, key?: string) => {
-  const id = await create(json, key);
-  made.push(id);
-  return id;
-};
-
-beforeEach(async () => {
-  fakeHost.isDown = false;
-  fakeHost.holdsStarts = false;
-  await forgetHosts();
-});
-
-afterEach(async () => {
-  await Promise.all(made.splice(0).map((id) => terminate(id)));
-});
-
-const specOf = (sandboxId: string) => fakeHost.containers.get(sandboxId)!.spec;
-const live = async (letter: string) => (await openPlacement(env).live([hostId(letter)]))[hostId(letter)]!.used;
-
-function request(fields: Partial<PlacementRequest> = {}): PlacementRequest {
-  return { sandboxId: newId("sandbox"), environment: "main", create: {}, since: Date.now(), ...fields };
-}
-
-describe("devices", () => {
-  it("have one owner each, whoever races for them, and go on to those who wait", async () => {
-    await report("g", { cpu: 64, gpus: ["H100", 8] });
-    const ids = await Promise.all(Array.from({ length: 40 }, () => createOne({ gpu: "h100" })));
-    await expect.poll(async () => (await started(ids)).length).toBe(8);
-    const owners = await started(ids);
-    const uuids = owners.flatMap((id) => specOf(id).gpus);
-    expect(new Set(uuids).size).toBe(8);
-    expect(await live("g")).toMatchObject({ sandboxes: 8, gpus: 8 });
-    await Promise.all(owners.slice(0, 3).map((id) => terminate(id)));
-    await expect.poll(async () => (await started(ids)).length).toBe(8);
-    const now = await started(ids);
-    expect(new Set(now.flatMap((id) => specOf(id).gpus)).size).toBe(8);
-    const gone = owners.slice(0, 3);
-    expect(now.filter((id) => gone.includes(id))).toEqual([]);
-  });
-
-  it("go to who has waited the longest", async () => {
-    await report("g", { gpus: ["H100", 1] });
-    const ids: string[] = [];
-    for (let place = 0; place < 4; place += 1) ids.push(await createOne({ gpu: "H100" }));
-    for (const id of ids) {
-      await expect.poll(() => started(ids)).toEqual([id]);
-      await terminate(id);
-    }
-  });
-
-  it("are those of the first type of a preference that there is", async () => {
-    await report("l", { gpus: ["L4", 2] });
-    await report("h", { gpus: ["H100", 2] });
-    const two = await createOne({ gpu: "A100,L4:2" });
-    const any = await createOne({ gpu: "any" });
-    await expect.poll(() => started([two, any])).toHaveLength(2);
-    expect(specOf(two).gpus).toEqual(["GPU-l0", "GPU-l1"]);
-    expect(specOf(any).gpus).toEqual(["GPU-h0"]);
-  });
-
-  it("stay with a container that still runs where nobody claims it", async () => {
-    const lingering = { sandbox_id: newId("sandbox"), generation: 1, running: true, gpus: ["GPU-g0"] };
-    await report("g", { gpus: ["H100", 2] }, { containers: [lingering] });
-    const ids = [await createOne({ gpu: "H100" }), await createOne({ gpu: "H100" })];
-    await expect.poll(() => started(ids)).toHaveLength(1);
-    expect(specOf((await started(ids))[0]!).gpus).toEqual(["GPU-g1"]);
-    await report("g", { gpus: ["H100", 2] });
-    await expect.poll(() => started(ids)).toHaveLength(2);
-  });
-
-  it("stay with it also when the object that knows of it is lost", async () => {
-    const lingering = { sandbox_id: newId("sandbox"), generation: 1, running: true, gpus: ["GPU-g0"] };
-    await report("g", { gpus: ["H100", 2] }, { containers: [lingering] });
-    await abortAllDurableObjects();
-    const ids = [await createOne({ gpu: "H100" }), await createOne({ gpu: "H100" })];
-    await expect.poll(() => started(ids)).toHaveLength(1);
-    expect(specOf((await started(ids))[0]!).gpus).toEqual(["GPU-g1"]);
-  });
-
-  it("stay with a container that has others than were promised to it", async () => {
-    const sandboxId = newId("sandbox");
-    await report("g", { gpus: ["H100", 2] });
-    await openPlacement(env).admit(request({ sandboxId, create: { gpu: "H100" } }));
-    const container = { sandbox_id: sandboxId, generation: 1, running: true, gpus: ["GPU-g1"] };
-    await report("g", { gpus: ["H100", 2] }, { containers: [container] });
-    const other = request({ create: { gpu: "H100" } });
-    await openPlacement(env).admit(other);
-    expect((await live("g")).sandboxes).toBe(1);
-    await Promise.all([sandboxId, other.sandboxId].map((id) => openPlacement(env).release(id)));
-  });
-
-  it("keep their owners when the object that knows them is lost", async () => {
-    await report("g", { gpus: ["H100", 2] });
-    const first = await createOne({ gpu: "H100" });
-    await expect.poll(() => started([first])).toHaveLength(1);
-    await abortAllDurableObjects();
-    const ids = [await createOne({ gpu: "H100" }), await createOne({ gpu: "H100" })];
-    await expect.poll(() => started(ids)).toHaveLength(1);
-    expect(specOf((await started(ids))[0]!).gpus).not.toEqual(specOf(first).gpus);
-  });
-});
+withoutHosts();
 
 describe("what no host has", () => {
   beforeEach(async () => {
@@ -283,40 +182,6 @@ describe("room", () => {
     expect((await call("DELETE", `/v1/hosts/${hostId("a")}`)).status).toBe(204);
     expect(await openPlacement(env).live([hostId("a")])).toEqual({});
     expect(await openPlacement(env).locate(hostId("a"))).toBeUndefined();
-  });
-});
-
-describe("the line", () => {
-  it("takes no more of an environment than so many, and says when to come again", async () => {
-    await report("a", { memory: 256 });
-    const placement = openPlacement(env);
-    const { key } = await newKey(["write"], "crowd");
-    const ids: string[] = [];
-    for (let batch = 0; batch < 11; batch += 1) {
-      const some = Array.from({ length: 100 }, () => request({ environment: "crowd", create: { memory: 256 } }));
-      ids.push(...some.map(({ sandboxId }) => sandboxId));
-      await Promise.allSettled(some.map((one) => placement.admit(one)));
-    }
-    const refused = await call("POST", "/v1/sandboxes", { key, json: { memory: 256 } });
-    expect(refused.headers.get("retry-after")).toMatch(/^[1-9]\d*$/);
-    expect(await problemOf(refused)).toMatchObject({ status: 429, code: "rate_limited" });
-    // The other environments are not concerned.
-    const other = request({ create: { memory: 256 } });
-    await placement.admit(other);
-    await Promise.all([...ids, other.sandboxId].map((id) => placement.release(id)));
-    expect((await live("a")).sandboxes).toBe(0);
-  });
-
-  it("is left when the sandbox ends", async () => {
-    await report("a", { memory: 256 });
-    const first = await createOne({ memory: 256 });
-    await expect.poll(() => started([first])).toHaveLength(1);
-    const second = await createOne({ memory: 256 });
-    const third = await createOne({ memory: 256 });
-    await terminate(second);
-    await terminate(first);
-    await expect.poll(() => started([third])).toHaveLength(1);
-    expect((await live("a")).sandboxes).toBe(1);
   });
 });
 

@@ -1,51 +1,12 @@
-import { abortAllDurableObjects, env } from "cloudflare:test";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import type { WarmSpec } from "../../../src/contract/host-protocol.ts";
+import { describe, expect, it } from "vitest";
 import type { Pool } from "../../../src/contract/pool.ts";
-import { openPlacement } from "../../../src/placement/client.ts";
-import { call, forgetHosts, newKey, problemOf } from "../client.ts";
+import { call, problemOf } from "../client.ts";
 import { terminate } from "../sandboxes.ts";
 import { fakeHost } from "../worker.ts";
-import { create, hostId, report, type HostOptions } from "./fleet.ts";
+import { create, report, type HostOptions } from "./fleet.ts";
+import { HOST, key, createPool, get, list, used, obey, createOne, specOf, eachInItsEnvironment } from "./pool-calls.ts";
 
-const HOST: HostOptions = { memory: 4096, warmPools: true };
-const made: string[] = [];
-let key: string;
-
-beforeEach(async () => {
-  await forgetHosts();
-  ({ key } = await newKey(["read", "write"], `pools-${crypto.randomUUID().slice(0, 8)}`));
-});
-
-afterEach(async () => {
-  await Promise.all(made.splice(0).map((id) => call("DELETE", `/v1/sandboxes/${id}`, { key })));
-  for (const { pool_id } of (await list()).data) await call("DELETE", `/v1/pools/${pool_id}`, { key });
-});
-
-async function createPool(json: object): Promise<Pool> {
-  const response = await call("POST", "/v1/pools", { key, json });
-  if (response.status !== 201) throw new Error(await response.text());
-  return response.json();
-}
-
-const get = async (poolId: string): Promise<Pool> => (await call("GET", `/v1/pools/${poolId}`, { key })).json();
-const list = async (): Promise<{ data: Pool[] }> => (await call("GET", "/v1/pools", { key })).json();
-const used = async (letter: string) => (await openPlacement(env).live([hostId(letter)]))[hostId(letter)]!.used;
-
-/** The host does as it is told. */
-async function obey(letter: string, orders: readonly WarmSpec[], options = HOST): Promise<WarmSpec[]> {
-  const warm = orders.map(({ warm_id }) => ({ warm_id, state: "ready" as const }));
-  return (await report(letter, options, { warm }))!;
-}
-
-async function createOne(json: object): Promise<string> {
-  const id = await create(json, key);
-  made.push(id);
-  await expect.poll(() => fakeHost.containers.has(id)).toBe(true);
-  return id;
-}
-
-const specOf = (sandboxId: string) => fakeHost.containers.get(sandboxId)!.spec;
+eachInItsEnvironment();
 
 describe("a pool", () => {
   it("has containers ordered, told of, taken by creates that ask for the same, and replaced", async () => {
@@ -104,6 +65,17 @@ describe("a pool", () => {
     await createPool({ size: 1, image: "fake", memory: 256 });
     await obey("a", (await report("a", HOST))!);
     expect(specOf(await createOne(json)).warm).toBeUndefined();
+  });
+
+  it("serves no create with volumes, which are mounted as a container is made", async () => {
+    const host = { ...HOST, volumes: true };
+    await report("a", host);
+    await createPool({ size: 1, image: "fake" });
+    await obey("a", (await report("a", host))!, host);
+    await call("POST", "/v1/volumes", { key, json: { name: "v" } });
+    const { warm, volumes } = specOf(await createOne({ image: "fake", volumes: { "/v": { volume_id: "v" } } }));
+    expect([warm, volumes?.length]).toEqual([undefined, 1]);
+    expect(specOf(await createOne({ image: "fake", volumes: {} })).warm).toBeDefined();
   });
 
   it("serves no other environment, which does not even see it", async () => {
@@ -168,81 +140,6 @@ describe("a pool", () => {
     expect((await call("DELETE", `/v1/pools/${pool.pool_id}`, { key })).status).toBe(404);
     expect(await report("a", HOST)).toEqual([]);
     expect(await used("a")).toMatchObject({ warm: 0, memory: 0 });
-  });
-
-  it("says why its containers do not start, and tries again later", async () => {
-    await report("a", HOST);
-    const pool = await createPool({ size: 1, image: "nope" });
-    const [order] = (await report("a", HOST))!;
-    const failed = { warm_id: order!.warm_id, state: "failed" as const, error: "the image nope cannot be pulled" };
-    expect(await report("a", HOST, { warm: [failed] })).toEqual([]);
-    expect(await get(pool.pool_id)).toMatchObject({ ready: 0, starting: 0, error: expect.stringContaining("pulled") });
-    const again = (await report("a", HOST, {}, Date.now() + 5_100))!;
-    expect(again).toHaveLength(1);
-    expect(again[0]!.warm_id).not.toBe(order!.warm_id);
-  });
-
-  it("tries another host where one could not start what it was to, and counts once what failed at once", async () => {
-    await report("a", HOST);
-    await createPool({ size: 3, image: "fake" });
-    const orders = (await report("a", HOST))!;
-    await report("b", HOST);
-    const failed = orders.map(({ warm_id }) => ({ warm_id, state: "failed" as const, error: "no space left" }));
-    expect(await report("a", HOST, { warm: failed })).toEqual([]);
-    const later = Date.now() + 5_100;
-    await report("b", HOST, {}, later);
-    expect(await report("a", HOST, {}, later)).toEqual([]);
-    expect(await report("b", HOST, {}, later)).toHaveLength(3);
-  });
-
-  it("tries the same host again where there is no other", async () => {
-    await report("a", HOST);
-    await createPool({ size: 1, image: "fake" });
-    const [order] = (await report("a", HOST))!;
-    await report("a", HOST, { warm: [{ warm_id: order!.warm_id, state: "failed", error: "no space left" }] });
-    expect(await report("a", HOST, {}, Date.now() + 5_100)).toHaveLength(1);
-  });
-
-  it("is elsewhere when its host, before it has started anything, keeps nothing ready any more", async () => {
-    await report("a", HOST);
-    await createPool({ size: 1, image: "fake" });
-    await report("b", HOST);
-    expect(await report("a", { ...HOST, warmPools: false })).toBeUndefined();
-    expect(await report("b", HOST)).toHaveLength(1);
-  });
-
-  it("gives none whose host is not any more what is asked for", async () => {
-    const nvme: HostOptions = { ...HOST, labels: { disk: "nvme" } };
-    await report("a", nvme);
-    const wanted = { image: "fake", host_labels: { disk: "nvme" } };
-    await createPool({ size: 1, ...wanted });
-    const orders = (await obey("a", (await report("a", nvme))!, nvme))!;
-    await report("b", { memory: 4096, labels: { disk: "nvme" } });
-    await obey("a", orders, { ...HOST, labels: { disk: "ssd" } });
-    expect(specOf(await createOne(wanted)).warm).toBeUndefined();
-    expect((await openPlacement(env).live([hostId("b")]))[hostId("b")]!.used.sandboxes).toBe(1);
-  });
-
-  it("makes anew what its host has lost, and is elsewhere when its host drains", async () => {
-    await report("a", HOST);
-    const pool = await createPool({ size: 1, image: "fake" });
-    const [order] = (await report("a", HOST))!;
-    await obey("a", [order!]);
-    const [next] = (await report("a", HOST, { warm: [] }))!;
-    expect(next!.warm_id).not.toBe(order!.warm_id);
-    await report("b", HOST);
-    await openPlacement(env).setDraining(hostId("a"), true);
-    await expect.poll(async () => (await report("b", HOST))!.length).toBe(1);
-    expect((await get(pool.pool_id)).starting).toBe(1);
-  });
-
-  it("survives the loss of the object that keeps it", async () => {
-    await report("a", HOST);
-    const pool = await createPool({ size: 1, image: "fake" });
-    const orders = await obey("a", (await report("a", HOST))!);
-    await abortAllDurableObjects();
-    expect(await get(pool.pool_id)).toMatchObject({ ready: 1, starting: 0 });
-    expect(specOf(await createOne({ image: "fake" })).warm).toBe(orders[0]!.warm_id);
   });
 
   it("has GPUs of its own", async () => {

@@ -40,7 +40,7 @@ async function startsAt(places: Place[]): Promise<[number, string[] | undefined]
     lifecycle,
     timers: { set: () => undefined },
     places: { reserve: async () => places.shift()!, release: async () => undefined },
-    envOf: async () => ({ kind: "env", env: {} }),
+    needsOf: async () => ({ kind: "found", needs: { env: {} } }),
     open: () => backend,
     confirmDeadline: () => undefined,
     schedulingMs: 10_000,
