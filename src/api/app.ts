@@ -2,6 +2,7 @@ import { OpenAPIHono } from "@hono/zod-openapi";
 import { invalidRequest } from "../contract/invalid-request.ts";
 import { handleRegistry } from "../registry/handle.ts";
 import { isRegistryPath } from "../registry/path.ts";
+import { handleVolumeSync, isVolumeSyncPath } from "../volumes/handle.ts";
 import type { ApiEnv, Env } from "./env.ts";
 import { authenticate } from "./authenticate.ts";
 import { docsPage } from "./docs-page.ts";
@@ -11,6 +12,9 @@ import { problemResponse } from "./problems.ts";
 import { requestId } from "./request-id.ts";
 import { matchRoute } from "./route-table.ts";
 import { registerExec } from "./routes/exec.ts";
+import { registerFileArchive } from "./routes/files-archive.ts";
+import { registerFileTree } from "./routes/files-tree.ts";
+import { registerFileWatch } from "./routes/files-watch.ts";
 import { registerFiles } from "./routes/files.ts";
 import { registerFork } from "./routes/fork.ts";
 import { registerHostAttachment } from "./routes/host-attachment.ts";
@@ -23,12 +27,15 @@ import { registerProcessEvents } from "./routes/process-events.ts";
 import { registerProcessInput } from "./routes/process-input.ts";
 import { registerProcessOutput } from "./routes/process-output.ts";
 import { registerProcesses } from "./routes/processes.ts";
+import { registerSandboxVolumes } from "./routes/sandbox-volumes.ts";
 import { registerSandboxes } from "./routes/sandboxes.ts";
 import { registerSecrets } from "./routes/secrets.ts";
 import { registerSockets } from "./routes/sockets.ts";
 import { registerSandboxEvents } from "./routes/sandbox-events.ts";
 import { registerSnapshot } from "./routes/snapshot.ts";
 import { registerTunnels } from "./routes/tunnels.ts";
+import { registerVolumeFiles } from "./routes/volume-files.ts";
+import { registerVolumes } from "./routes/volumes.ts";
 import { registerWait } from "./routes/wait.ts";
 import { proxyTunnel, tunnelDomain, tunnelTarget } from "./tunnel.ts";
 
@@ -60,12 +67,18 @@ export function createApp(): OpenAPIHono<ApiEnv> {
   registerProcessInput(v1);
   registerSockets(v1);
   registerFiles(v1);
+  registerFileTree(v1);
+  registerFileWatch(v1);
+  registerFileArchive(v1);
   registerSnapshot(v1);
   registerFork(v1);
   registerTunnels(v1);
   registerImages(v1);
   registerKeys(v1);
   registerSecrets(v1);
+  registerVolumes(v1);
+  registerVolumeFiles(v1);
+  registerSandboxVolumes(v1);
   registerPools(v1);
   registerHosts(v1);
   registerHostReport(v1);
@@ -83,10 +96,12 @@ export function createApp(): OpenAPIHono<ApiEnv> {
 
 const app = createApp();
 
-/** Every request to the Worker: one to a sandbox's own host name, one to the registry of images, or one to the API. */
+/** Every request to the Worker: one to a sandbox's own host name, one to the registry of images, one of a host for a volume, or one to the API. */
 export async function handle(request: Request, env: Env, ctx: ExecutionContext): Promise<Response> {
   const { hostname, pathname } = new URL(request.url);
   const target = tunnelTarget(hostname, tunnelDomain(env));
-  if (!target) return isRegistryPath(pathname) ? handleRegistry(request, env, ctx) : app.fetch(request, env, ctx);
-  return proxyTunnel(request, env, target).catch((error: unknown) => problemResponse(error, crypto.randomUUID()));
+  const failed = (error: unknown) => problemResponse(error, crypto.randomUUID());
+  if (target) return proxyTunnel(request, env, target).catch(failed);
+  if (isRegistryPath(pathname)) return handleRegistry(request, env, ctx);
+  return isVolumeSyncPath(pathname) ? handleVolumeSync(request, env).catch(failed) : app.fetch(request, env, ctx);
 }

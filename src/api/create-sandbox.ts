@@ -13,6 +13,7 @@ import type { CreateInput } from "../sandbox/rpc.ts";
 import type { Env } from "./env.ts";
 import { findImage } from "./find-image.ts";
 import { withSecretIds } from "./find-secrets.ts";
+import { withVolumeIds } from "./find-volumes.ts";
 import { requireMadeFor } from "./made-elsewhere.ts";
 import { claimName, releaseName } from "./name-claim.ts";
 import { describeIfThere, openSandbox } from "./sandbox-client.ts";
@@ -43,10 +44,12 @@ export async function createSandbox(
 ): Promise<Sandbox> {
   const before = isFirst ? undefined : await describeIfThere(env, environment, sandboxId);
   if (before) return before;
-  const [found, create] = await Promise.all([
+  const [found, { secrets }, { volumes }] = await Promise.all([
     findImage(env, environment, asked.image),
     withSecretIds(env, environment, asked),
+    withVolumeIds(env, environment, asked),
   ]);
+  const create = { ...asked, ...(secrets && { secrets }), ...(volumes && { volumes }) };
   const backend = create.backend ?? found?.backend ?? defaultBackend(env);
   if (found) requireMadeFor(found.backend, backend);
   const place = found?.place;

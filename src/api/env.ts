@@ -7,14 +7,16 @@ import type { GraceVariables } from "../registry/grace.ts";
 import type { Replies } from "../rpc/api-reply.ts";
 import type { SandboxRpc } from "../sandbox/rpc.ts";
 import type { KeyRingVariables } from "../secrets/key-ring.ts";
+import type { VolumeBinding } from "../volumes/client.ts";
 
 /** What the Worker is bound to. */
-export interface Env extends AuthEnv, RegistryBinding, PlacementBinding, GraceVariables, KeyRingVariables {
+export interface Env
+  extends AuthEnv, RegistryBinding, PlacementBinding, VolumeBinding, GraceVariables, KeyRingVariables {
   /** The catalog. */
   DB: D1Database;
   /** One object per sandbox, by its id. */
   SANDBOXES: DurableObjectNamespace<Replies<SandboxRpc> & Rpc.DurableObjectBranded>;
-  /** The bytes of the registry's blobs. */
+  /** The bytes of the registry's blobs and of the volumes. */
   SNAPSHOTS: R2Bucket;
   /** Signs what the control plane and the hosts say to each other. */
   SIGNING_SECRET: string;

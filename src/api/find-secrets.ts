@@ -1,7 +1,7 @@
 import { SecretCatalog } from "../catalog/secrets.ts";
-import { ApiError } from "../contract/errors.ts";
 import { SecretVault } from "../secrets/vault.ts";
 import type { Env } from "./env.ts";
+import { fieldsRefused } from "./refused-fields.ts";
 
 /**
  * The create with the ids of the secrets that it names. Throws `secret_not_found` naming those that are not there,
@@ -19,16 +19,11 @@ export async function withSecretIds<Create extends { secrets?: string[] | undefi
   const missing = references.flatMap((one, at) =>
     ids[at] === undefined ? [{ path: `secrets.${at}`, message: `there is no secret ${one}` }] : [],
   );
-  if (missing[0]) {
-    const { path, message } = missing[0];
-    throw new ApiError("secret_not_found", { detail: `${path}: ${message}.`, errors: missing });
-  }
+  if (missing.length > 0) throw fieldsRefused("secret_not_found", missing);
   const secrets = ids.filter((id) => id !== undefined);
   const again = secrets.findIndex((id, at) => secrets.indexOf(id) < at);
-  if (again >= 0) {
-    const errors = [{ path: `secrets.${again}`, message: "must not name a secret twice" }];
-    throw new ApiError("invalid_request", { detail: `secrets.${again}: must not name a secret twice.`, errors });
-  }
+  if (again >= 0)
+    throw fieldsRefused("invalid_request", [{ path: `secrets.${again}`, message: "must not name a secret twice" }]);
   await new SecretVault(env).requireReadable(found);
   return { ...create, secrets };
 }

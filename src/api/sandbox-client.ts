@@ -18,6 +18,12 @@ const REPEATABLE: ReadonlySet<keyof SandboxRpc> = new Set([
   "terminate",
   "getProcess",
   "listProcesses",
+  "commitVolumes",
+  "reloadVolumes",
+  "stat",
+  "listFiles",
+  "watchFiles",
+  "readArchive",
   "tunnels",
 ]);
 

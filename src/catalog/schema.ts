@@ -146,6 +146,20 @@ export const secrets = sqliteTable(
   ],
 );
 
+export const volumes = sqliteTable(
+  "volumes",
+  {
+    volumeId: text("volume_id").primaryKey(),
+    environment: text("environment").notNull(),
+    name: text("name").notNull(),
+    createdAt: integer("created_at").notNull(),
+  },
+  (table) => [
+    uniqueIndex("volumes_by_name").on(table.environment, table.name),
+    index("volumes_by_time").on(table.environment, table.createdAt, table.volumeId),
+  ],
+);
+
 export const idempotencyKeys = sqliteTable(
   "idempotency_keys",
   {

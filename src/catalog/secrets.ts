@@ -1,10 +1,11 @@
-import { and, count, eq, gt, inArray, notExists, or, sql, type SQL } from "drizzle-orm";
+import { and, count, eq, gt, inArray, or } from "drizzle-orm";
 import { ApiError } from "../contract/errors.ts";
 import type { Page } from "../contract/list.ts";
 import type { Secret } from "../contract/secret.ts";
 import { Keyset, type PageRequest } from "./cursor.ts";
 import { openDatabase, type Database } from "./database.ts";
-import { sandboxes, secrets } from "./schema.ts";
+import { removeUnused, secretUsed, type Removal } from "./in-use.ts";
+import { secrets } from "./schema.ts";
 
 /** A secret as it is kept. Times are milliseconds since 1970. */
 export type SecretRow = typeof secrets.$inferSelect;
@@ -20,13 +21,6 @@ interface Rewrapped {
   before: string;
   dataKey: string;
 }
-
-export type Removal =
-  | { kind: "removed" | "missing" }
-  /** `sandboxIds`: the newest that use it, of so many. */
-  | { kind: "in_use"; sandboxIds: string[]; total: number };
-
-const MAX_USERS_NAMED = 10;
 
 const keyset = new Keyset(secrets.createdAt, secrets.secretId);
 const { secretId, environment, name, keys, createdAt, updatedAt, sealed, dataKey, wrappedBy } = secrets;
@@ -104,17 +98,7 @@ export class SecretCatalog {
 
   /** Removes it unless a live sandbox uses it: one that comes up at the same time either is seen here, or does not find it. */
   async remove(ofEnvironment: string, id: string): Promise<Removal> {
-    const [removed, users, there] = await this.#db.batch([
-      this.#db
-        .delete(secrets)
-        .where(and(isOf(ofEnvironment, id), notExists(this.#users(ofEnvironment, id))))
-        .returning({ secretId }),
-      this.#users(ofEnvironment, id),
-      this.#db.select({ secretId }).from(secrets).where(isOf(ofEnvironment, id)),
-    ]);
-    if (removed.length > 0) return { kind: "removed" };
-    if (there.length === 0) return { kind: "missing" };
-    return { kind: "in_use", sandboxIds: users.map(({ sandboxId }) => sandboxId), total: users[0]?.total ?? 0 };
+    return removeUnused(this.#db, secrets, secretId, isOf(ofEnvironment, id)!, secretUsed(ofEnvironment, id));
   }
 
   /** Those under any of these keys, of all environments, in the order of their ids. */
@@ -143,18 +127,7 @@ export class SecretCatalog {
     const rows = await this.#db.select({ wrappedBy, total: count() }).from(secrets).groupBy(wrappedBy);
     return Object.fromEntries(rows.map((row) => [row.wrappedBy, row.total]));
   }
-
-  #users(ofEnvironment: string, id: string) {
-    return this.#db
-      .select({ sandboxId: sandboxes.sandboxId, total: sql<number>`count(*) OVER ()` })
-      .from(sandboxes)
-      .where(and(eq(sandboxes.environment, ofEnvironment), eq(sandboxes.live, true), uses(id)))
-      .orderBy(sql`${sandboxes.createdAt} DESC`)
-      .limit(MAX_USERS_NAMED);
-  }
 }
-
-const uses = (id: string): SQL => sql`${id} IN (SELECT value FROM json_each(${sandboxes.doc}, '$.secrets'))`;
 
 const isOf = (ofEnvironment: string, id: string) => and(eq(environment, ofEnvironment), eq(secretId, id));
 

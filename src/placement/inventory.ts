@@ -3,6 +3,7 @@ import { HOST_ALIVE_MS } from "../contract/host.ts";
 import { MAX_REPORTED_IMAGES, type HostReport } from "../contract/host-protocol.ts";
 import type { HostPlacement } from "../backends/backend.ts";
 import { fleetHostOf, isOpen, isTrusted, type HostDoc } from "./host-doc.ts";
+import { kindsOf } from "./host-kinds.ts";
 import type { FleetHost } from "./policy/model.ts";
 import type { HostKind } from "./judge.ts";
 import type { HostStanding } from "./rpc.ts";
@@ -200,16 +201,8 @@ export class Inventory {
   /** What kinds of hosts there are that are not lost, those with a container engine first. */
   kinds(lostAfterMs: number, now: number): HostKind[] {
     if (now < this.#kinds.until && now > this.#kinds.until - 2 * KINDS_KEPT_MS) return this.#kinds.list;
-    const kinds = new Map<string, HostKind>();
-    for (const { doc, seenAt } of this.#hosts.values()) {
-      if (seenAt <= now - lostAfterMs) continue;
-      const { host_id: _, version: __, capacity: ___, ...kind } = doc.info;
-      const key = JSON.stringify(kind);
-      if (!kinds.has(key)) kinds.set(key, doc.info);
-    }
-    const list = [...kinds.values()].toSorted(
-      (a, b) => Number(b.runtime === "docker") - Number(a.runtime === "docker"),
-    );
+    const alive = [...this.#hosts.values()].filter(({ seenAt }) => seenAt > now - lostAfterMs);
+    const list = kindsOf(alive.map(({ doc }) => doc.info));
     this.#kinds = { list, until: now + KINDS_KEPT_MS };
     return list;
   }

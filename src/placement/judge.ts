@@ -10,6 +10,8 @@ import type { PlacementRequest } from "./rpc.ts";
 /** What a host says of itself, but for which it is. */
 export type HostKind = Omit<HostInfo, "host_id">;
 
+/** In the place of any volumes. */
+const ANY_VOLUMES = { "/any": { volume_id: "any", read_only: false } };
 /** Whose refusal is told, of several. */
 const NEAREST = "the host that comes nearest";
 
@@ -66,7 +68,8 @@ export function nearest(all: FieldError[][]): FieldError[] {
  * waits too: what users write at length, as the command of a probe, would fill the memory of all.
  */
 function judgedOf({ create, place }: Asked): Asked["create"] {
-  const { image, region, host_labels, block_network, encrypted_ports, unencrypted_ports, readiness_probe } = create;
+  const { image, region, host_labels, block_network, volumes } = create;
+  const { encrypted_ports, unencrypted_ports, readiness_probe } = create;
   const isAnywhere = place?.source !== undefined || image?.startsWith("im-");
   return {
     ...(image !== undefined && !isAnywhere && { image }),
@@ -77,6 +80,7 @@ function judgedOf({ create, place }: Asked): Asked["create"] {
     ...(region !== undefined && { region }),
     ...(host_labels && { host_labels }),
     ...(block_network && { block_network }),
+    ...(Object.keys(volumes ?? {}).length > 0 && { volumes: ANY_VOLUMES }),
     ...(encrypted_ports && { encrypted_ports }),
     ...(unencrypted_ports?.length && { unencrypted_ports: unencrypted_ports.slice(0, 1) }),
     ...(readiness_probe && "tcp" in readiness_probe && { readiness_probe }),

@@ -30,8 +30,9 @@ export const keyOfPool = (pool: PoolDoc): string => keyOf(pool);
 
 /** Undefined for what no container that runs already can become. */
 export function keyOfCreate(request: PlacementRequest): string | undefined {
-  // Ports are published as a container is made.
-  return request.create.unencrypted_ports?.length ? undefined : keyOf(request);
+  const { unencrypted_ports: ports = [], volumes = {} } = request.create;
+  // Ports are published, and volumes mounted, as a container is made.
+  return ports.length > 0 || Object.keys(volumes).length > 0 ? undefined : keyOf(request);
 }
 
 /** One container of the pool, to be placed. */

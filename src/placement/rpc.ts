@@ -16,6 +16,7 @@ export const PLACING_FIELDS = [
   "region",
   "host_labels",
   "block_network",
+  "volumes",
   "pty",
   "encrypted_ports",
   "unencrypted_ports",

@@ -3,7 +3,7 @@ const HOUR_MS = 3_600_000;
 
 /** What a deployment may set, as text: whole seconds, 1 or more. */
 export interface GraceVariables {
-  /** How long a blob stays that no manifest refers to, from when somebody was last told of it; a day if left out. */
+  /** How long a blob, or a chunk of a volume, stays that nothing refers to, from when somebody was last told of it; a day if left out. */
   REGISTRY_GRACE_SECONDS?: string;
 }
 

@@ -47,8 +47,7 @@ async function fire(timer: Timer, parts: Parts, waitUntil: (work: Promise<unknow
     case "probe":
       return waitUntil(parts.probe.run());
     case "lifetime":
-      parts.lifecycle.apply({ kind: "lifetime_over" });
-      return;
+      return parts.watch.checkLifetime();
     case "idle":
       return parts.watch.checkIdle(() => parts.operations.inFlight);
     case "outbox":

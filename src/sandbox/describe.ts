@@ -29,6 +29,7 @@ export function describeSandbox(record: SandboxRecord, idleExpiresAt?: number): 
     ...(create.block_network !== undefined && { block_network: create.block_network }),
     ...(create.snapshot_on_end !== undefined && { snapshot_on_end: create.snapshot_on_end }),
     ...(create.secrets !== undefined && { secrets: create.secrets }),
+    ...(create.volumes !== undefined && { volumes: create.volumes }),
     timeout: timeoutOf(record),
     ...(create.idle_timeout !== undefined && { idle_timeout: create.idle_timeout }),
     tags: create.tags ?? {},

@@ -1,5 +1,6 @@
 import type { OpenBackend } from "../backends/index.ts";
 import type { PlacementBinding } from "../placement/client.ts";
+import { VolumeCatalog } from "../catalog/volumes.ts";
 import { SecretVault, type VaultEnv } from "../secrets/vault.ts";
 import { publishSandbox, unpublishSandbox } from "../placement/publish.ts";
 import { Attachments } from "./attachments.ts";
@@ -28,7 +29,7 @@ import { SnapshotJobs } from "./snapshot-jobs.ts";
 import { Snapshots } from "./snapshots.ts";
 import { SocketEvents } from "./socket-events.ts";
 import { Sockets } from "./sockets.ts";
-import { startEnv } from "./start-env.ts";
+import { startNeeds } from "./start-needs.ts";
 import { Starter } from "./starter.ts";
 import { SandboxStore, type SandboxRecord } from "./store.ts";
 import { Timers, type Timer } from "./timers.ts";
@@ -108,15 +109,20 @@ export class Parts {
     this.watch = new Watch(this.lifecycle, this.timers, open, isAttached, now);
     const { lifecycle, host, watch, outbox } = this;
     const { hostLostAfterMs, keptMs, schedulingMs } = limits;
-    const vault = new SecretVault(env);
     const isPublished = async () => outbox.hasPublished || (await outbox.flush(), outbox.hasPublished);
+    const needs = {
+      vault: new SecretVault(env),
+      volumes: new VolumeCatalog(db),
+      signingSecret: env.SIGNING_SECRET,
+      isPublished,
+    };
     this.starter = new Starter({
       lifecycle,
       timers,
       places,
       open: (record) => host.open(record),
       grantPull: shelf.grantPull,
-      envOf: (record) => startEnv(record, vault, isPublished),
+      needsOf: (record) => startNeeds(record, needs),
       confirmDeadline: () => ctx.waitUntil(this.deadline.confirm()),
       schedulingMs,
       now,

@@ -1,8 +1,9 @@
 import type { ByteRange } from "../contract/byte-range.ts";
-import type { HostPlacement, StdinOptions, WriteOptions } from "../backends/backend.ts";
+import type { BodyLength, HostPlacement, StdinOptions, WriteOptions } from "../backends/backend.ts";
 import type { ByteSource } from "../contract/byte-source.ts";
 import type { ErrorCode } from "../contract/errors.ts";
 import type { Cursor } from "../contract/events.ts";
+import type { FileInfo, FileList, FileListRequest } from "../contract/file.ts";
 import type { HostInfo } from "../contract/host-info.ts";
 import type { ImageSource } from "../contract/host-protocol.ts";
 import type { Image } from "../contract/image.ts";
@@ -16,6 +17,7 @@ import type {
   TerminalSize,
 } from "../contract/process.ts";
 import type { BackendName, Sandbox, SandboxCreate, SandboxPatch, Tunnel, WaitFor } from "../contract/sandbox.ts";
+import type { VolumeCommit, VolumeReload } from "../contract/volume-mount.ts";
 import type { ProcessPageRequest } from "./process-page.ts";
 import type { EventBatch } from "./waiting.ts";
 
@@ -122,6 +124,18 @@ export interface SandboxRpc {
   signal(scope: Scope, processId: string, signal: SignalName): Promise<void>;
   readFile(scope: Scope, path: string, range?: ByteRange): Promise<FileAnswer>;
   writeFile(scope: Scope, path: string, body: ReadableStream<Uint8Array>, options: WriteOptions): Promise<void>;
+  /** Of the volumes mounted at these paths, or all of them. Throws `invalid_request` naming a path where none is, `volume_not_stored`. */
+  commitVolumes(scope: Scope, paths?: string[]): Promise<VolumeCommit[]>;
+  reloadVolumes(scope: Scope, paths?: string[]): Promise<VolumeReload[]>;
+  stat(scope: Scope, path: string): Promise<FileInfo>;
+  listFiles(scope: Scope, path: string, request: FileListRequest): Promise<FileList>;
+  makeDirectory(scope: Scope, path: string, parents: boolean): Promise<FileInfo>;
+  moveFile(scope: Scope, from: string, to: string): Promise<void>;
+  removeFile(scope: Scope, path: string, recursive: boolean): Promise<void>;
+  /** Where the events are. Opening that source having failed, it is asked for again with the `failure`. */
+  watchFiles(scope: Scope, path: string, recursive: boolean, failure?: ErrorCode): Promise<ByteSource>;
+  readArchive(scope: Scope, path: string, failure?: ErrorCode): Promise<ByteSource>;
+  writeArchive(scope: Scope, path: string, body: ReadableStream<Uint8Array>, length: BodyLength): Promise<void>;
   /** Begins a snapshot, and unless `isAsync` waits until it is made. Throws what it fails of. */
   snapshot(scope: Scope, request: SnapshotRequest, isAsync: boolean): Promise<Image>;
   /** What the sandbox was made from, for another one like it. */

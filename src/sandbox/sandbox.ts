@@ -1,7 +1,4 @@
-import { DurableObject } from "cloudflare:workers";
-import type { ByteRange } from "../contract/byte-range.ts";
-import type { StdinOptions, WriteOptions } from "../backends/backend.ts";
-import type { OpenBackend } from "../backends/index.ts";
+import type { StdinOptions } from "../backends/backend.ts";
 import { deployedImages, requireDeployedImage } from "./deployed-images.ts";
 import type { ByteSource } from "../contract/byte-source.ts";
 import { ApiError, type ErrorCode } from "../contract/errors.ts";
@@ -14,14 +11,12 @@ import type { Sandbox as SandboxDocument, SandboxCreate, SandboxPatch, Tunnel, W
 import { goOff } from "./alarm.ts";
 import { callOf } from "./call.ts";
 import { describeProcess, describeSandbox } from "./describe.ts";
-import { limitsOf, type LimitVariables } from "../contract/limits.ts";
-import { openerOf } from "./open-backends.ts";
-import { Parts, type PartsEnv } from "./parts.ts";
+import { SandboxVolumes } from "./sandbox-volumes.ts";
+import type { SandboxEnv } from "./object.ts";
 import { pageOfProcesses, type ProcessPageRequest } from "./process-page.ts";
 import type {
   CreateInput,
   ExecAnswer,
-  FileAnswer,
   OutputRequest,
   SandboxRpc,
   Scope,
@@ -38,27 +33,13 @@ import { problemAnswer } from "./tunnel.ts";
 import { tunnelsOf } from "./tunnels.ts";
 import { eventsAfter, waitFor, type EventBatch } from "./waiting.ts";
 
-export interface SandboxEnv extends LimitVariables, PartsEnv {}
-
 /** A terminate answers after this long even when the host is still at it. */
 const TERMINATE_WAIT_MS = 5000;
 
 /** One sandbox: the truth about it. Hands each call to the part that answers it and decides nothing itself. */
-export class Sandbox<Env extends SandboxEnv = SandboxEnv> extends DurableObject<Env> implements Replies<SandboxRpc> {
-  readonly #parts: Parts;
-
-  constructor(ctx: DurableObjectState, env: Env) {
-    super(ctx, env);
-    this.#parts = new Parts(ctx, env, limitsOf(env), () => this.backends());
-  }
-
-  /** How backends are opened; a test's subclass puts its fake here. */
-  protected backends(): OpenBackend {
-    return openerOf(this.ctx, this.env.SIGNING_SECRET, () => this.#parts);
-  }
-
+export class Sandbox<Env extends SandboxEnv = SandboxEnv> extends SandboxVolumes<Env> implements Replies<SandboxRpc> {
   create(input: CreateInput): Promise<Reply<SandboxDocument>> {
-    const { store, lifecycle, outbox, starter } = this.#parts;
+    const { store, lifecycle, outbox, starter } = this.parts;
     return replyWith(async () => {
       if (store.record) return this.#describe(input);
       if (input.backend === "cloudflare") requireDeployedImage(this.ctx.container, input.create.image);
@@ -76,27 +57,27 @@ export class Sandbox<Env extends SandboxEnv = SandboxEnv> extends DurableObject<
   }
 
   update(scope: Scope, patch: SandboxPatch): Promise<Reply<SandboxDocument>> {
-    return this.#reading(scope, async () => {
-      await this.#parts.changes.make(patch);
-      await this.#parts.outbox.flush();
+    return this.reading(scope, async () => {
+      await this.parts.changes.make(patch);
+      await this.parts.outbox.flush();
       return this.#describe(scope);
     });
   }
 
   wait(scope: Scope, until: WaitFor, waitMs: number): Promise<Reply<SandboxDocument>> {
-    return this.#reading(scope, async () => {
-      await waitFor(this.#parts.lifecycle, until, waitMs, Date.now);
+    return this.reading(scope, async () => {
+      await waitFor(this.parts.lifecycle, until, waitMs, Date.now);
       return this.#describe(scope);
     });
   }
 
   eventsAfter(scope: Scope, seq: number, waitMs: number): Promise<Reply<EventBatch>> {
-    const { events, lifecycle } = this.#parts;
-    return this.#reading(scope, () => eventsAfter(events, lifecycle, seq, waitMs, Date.now));
+    const { events, lifecycle } = this.parts;
+    return this.reading(scope, () => eventsAfter(events, lifecycle, seq, waitMs, Date.now));
   }
 
   terminate(scope: Scope): Promise<Reply<void>> {
-    const { operations, lifecycle, cleanup, outbox } = this.#parts;
+    const { operations, lifecycle, cleanup, outbox } = this.parts;
     return replyWith(async () => {
       operations.record(scope);
       lifecycle.apply({ kind: "terminate" });
@@ -106,42 +87,40 @@ export class Sandbox<Env extends SandboxEnv = SandboxEnv> extends DurableObject<
   }
 
   exec(scope: Scope, request: ExecRequest, waitMs: number, idempotencyKey?: string): Promise<Reply<ExecAnswer>> {
-    return this.#operation(scope, () => this.#parts.processes.exec(request, { waitMs, idempotencyKey }));
+    return this.operation(scope, () => this.parts.processes.exec(request, { waitMs, idempotencyKey }));
   }
 
   execStreamed(scope: Scope, request: ExecRequest, idempotencyKey?: string): Promise<Reply<StreamedExec>> {
-    return this.#operation(scope, async () => {
-      const { process } = await this.#parts.processes.exec(request, { isFollowed: true, idempotencyKey });
-      return { process, events: await this.#parts.output.events(process.process_id, { stdout: 0, stderr: 0 }) };
+    return this.operation(scope, async () => {
+      const { process } = await this.parts.processes.exec(request, { isFollowed: true, idempotencyKey });
+      return { process, events: await this.parts.output.events(process.process_id, { stdout: 0, stderr: 0 }) };
     });
   }
 
   getProcess(scope: Scope, processId: string, waitMs: number): Promise<Reply<ContainerProcess>> {
-    return this.#reading(scope, async () =>
-      describeProcess(this.#parts.store.record!.sandboxId, await this.#parts.processes.get(processId, waitMs)),
+    return this.reading(scope, async () =>
+      describeProcess(this.parts.store.record!.sandboxId, await this.parts.processes.get(processId, waitMs)),
     );
   }
 
   listProcesses(scope: Scope, page: ProcessPageRequest): Promise<Reply<Page<ContainerProcess>>> {
-    return this.#reading(scope, () =>
-      pageOfProcesses(this.#parts.processes, this.#parts.store.record!.sandboxId, page),
-    );
+    return this.reading(scope, () => pageOfProcesses(this.parts.processes, this.parts.store.record!.sandboxId, page));
   }
 
   output(scope: Scope, request: OutputRequest): Promise<Reply<ByteSource>> {
-    return this.#reading(scope, () => this.#parts.output.output(request));
+    return this.reading(scope, () => this.parts.output.output(request));
   }
 
   recallOutput(scope: Scope, request: OutputRequest, failure: ErrorCode): Promise<Reply<ByteSource>> {
-    return this.#reading(scope, () => this.#parts.output.recallOutput(request, failure));
+    return this.reading(scope, () => this.parts.output.recallOutput(request, failure));
   }
 
   events(scope: Scope, processId: string, from: Cursor): Promise<Reply<ByteSource>> {
-    return this.#reading(scope, () => this.#parts.output.events(processId, from));
+    return this.reading(scope, () => this.parts.output.events(processId, from));
   }
 
   recallEvents(scope: Scope, processId: string, from: Cursor, failure: ErrorCode): Promise<Reply<ByteSource>> {
-    return this.#reading(scope, () => this.#parts.output.recallEvents(processId, from, failure));
+    return this.reading(scope, () => this.parts.output.recallEvents(processId, from, failure));
   }
 
   writeStdin(
@@ -150,32 +129,24 @@ export class Sandbox<Env extends SandboxEnv = SandboxEnv> extends DurableObject<
     body: ReadableStream<Uint8Array>,
     options: StdinOptions,
   ): Promise<Reply<StdinState>> {
-    return this.#operation(scope, () => this.#parts.processes.writeStdin(processId, body, options));
+    return this.operation(scope, () => this.parts.processes.writeStdin(processId, body, options));
   }
 
   resize(scope: Scope, processId: string, size: TerminalSize): Promise<Reply<void>> {
-    return this.#operation(scope, () => this.#parts.processes.resize(processId, size));
+    return this.operation(scope, () => this.parts.processes.resize(processId, size));
   }
 
   signal(scope: Scope, processId: string, signal: SignalName): Promise<Reply<void>> {
-    return this.#operation(scope, () => this.#parts.processes.signal(processId, signal));
-  }
-
-  readFile(scope: Scope, path: string, range?: ByteRange): Promise<Reply<FileAnswer>> {
-    return this.#operation(scope, async () => (await this.#parts.host.running()).readFile(path, range));
-  }
-
-  writeFile(scope: Scope, path: string, body: ReadableStream<Uint8Array>, options: WriteOptions): Promise<Reply<void>> {
-    return this.#operation(scope, async () => (await this.#parts.host.running()).writeFile(path, body, options));
+    return this.operation(scope, () => this.parts.processes.signal(processId, signal));
   }
 
   snapshot(scope: Scope, request: SnapshotRequest, isAsync: boolean): Promise<Reply<Image>> {
-    return this.#operation(scope, async () => describeImage(await this.#parts.snapshots.take(request, isAsync)));
+    return this.operation(scope, async () => describeImage(await this.parts.snapshots.take(request, isAsync)));
   }
 
   origin(scope: Scope): Promise<Reply<SandboxCreate>> {
-    return this.#reading(scope, async () => {
-      const { create, backend, image } = this.#parts.store.record!;
+    return this.reading(scope, async () => {
+      const { create, backend, image } = this.parts.store.record!;
       return { ...create, backend, image };
     });
   }
@@ -185,66 +156,54 @@ export class Sandbox<Env extends SandboxEnv = SandboxEnv> extends DurableObject<
   }
 
   tunnels(scope: Scope, origin: TunnelOrigin): Promise<Reply<Record<string, Tunnel>>> {
-    return this.#reading(scope, async () => {
-      await this.#parts.host.running();
-      return tunnelsOf(this.#parts.store.record!, origin);
+    return this.reading(scope, async () => {
+      await this.parts.host.running();
+      return tunnelsOf(this.parts.store.record!, origin);
     });
   }
 
   /** What RPC does not carry: requests to ports, and sockets. */
   override async fetch(request: Request): Promise<Response> {
-    const reply = await replyWith(async () => serve(this.#parts, callOf(request), request));
+    const reply = await replyWith(async () => serve(this.parts, callOf(request), request));
     return reply.ok ? reply.value : problemAnswer(new ApiError(reply.code, reply.options));
   }
 
   override async webSocketMessage(socket: WebSocket, message: ArrayBuffer | string): Promise<void> {
-    return this.#parts.socketEvents.message(socket, message);
+    return this.parts.socketEvents.message(socket, message);
   }
 
   override async webSocketClose(socket: WebSocket, code: number, reason: string): Promise<void> {
-    this.#parts.socketEvents.gone(socket);
+    this.parts.socketEvents.gone(socket);
     answerClose(socket, code, reason);
   }
 
   override async webSocketError(socket: WebSocket): Promise<void> {
-    this.#parts.socketEvents.gone(socket);
+    this.parts.socketEvents.gone(socket);
   }
 
   /** True when this sandbox's container of that generation on that host is its own and is to live. */
   async claims(hostId: string, generation: number): Promise<boolean> {
-    return claims(this.#parts.store.record, hostId, generation, this.#parts.snapshots.isKeepingAtEnd);
+    return claims(this.parts.store.record, hostId, generation, this.parts.snapshots.isKeepingAtEnd);
   }
 
   /** True while this sandbox has, or is about to have, its container on that host. */
   async needsPlace(hostId: string): Promise<boolean> {
-    return needsPlace(this.#parts.store.record, hostId);
+    return needsPlace(this.parts.store.record, hostId);
   }
 
   /** The host's report and the catalog differ about this sandbox: find out what is true. */
   reconcile(): Promise<void> {
-    return reconcile(this.#parts, (work) => this.ctx.waitUntil(work));
+    return reconcile(this.parts, (work) => this.ctx.waitUntil(work));
   }
 
   override alarm(): Promise<void> {
-    return goOff(this.#parts, (work) => this.ctx.waitUntil(work));
+    return goOff(this.parts, (work) => this.ctx.waitUntil(work));
   }
 
   async #describe(scope: Scope): Promise<SandboxDocument> {
-    const { operations, watch } = this.#parts;
+    const { operations, watch } = this.parts;
     operations.record(scope);
     const idleExpiresAt = await watch.idleExpiresAt(operations.inFlight);
     return describeSandbox(operations.record(scope), idleExpiresAt);
-  }
-
-  /** Asks something that is no activity of the sandbox. */
-  #reading<T>(scope: Scope, run: () => Promise<T>): Promise<Reply<T>> {
-    return replyWith(async () => {
-      this.#parts.operations.record(scope);
-      return run();
-    });
-  }
-
-  #operation<T>(scope: Scope, run: () => Promise<T>): Promise<Reply<T>> {
-    return replyWith(() => this.#parts.operations.run(scope, run));
   }
 }

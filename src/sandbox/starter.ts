@@ -5,7 +5,7 @@ import type { StartSpec } from "../contract/host-protocol.ts";
 import { hostLifetimeMs } from "./host-deadline.ts";
 import type { Lifecycle } from "./lifecycle.ts";
 import type { Place, Places } from "./places.ts";
-import type { StartEnv } from "./start-env.ts";
+import type { StartNeeds } from "./start-needs.ts";
 import type { SandboxRecord } from "./store.ts";
 import type { Timers } from "./timers.ts";
 
@@ -24,8 +24,8 @@ export interface StarterParts {
   places: Pick<Places, "reserve" | "release">;
   open: (record: SandboxRecord) => Backend;
   grantPull: GrantPull;
-  /** The variables that a container gets. Throws where they cannot be had now. */
-  envOf: (record: SandboxRecord) => Promise<StartEnv>;
+  /** The variables and the volumes that a container gets. Throws where they cannot be had now. */
+  needsOf: (record: SandboxRecord) => Promise<StartNeeds>;
   confirmDeadline: () => void;
   /** How long a sandbox waits for a place, from its creation. */
   schedulingMs: number;
@@ -97,7 +97,7 @@ export class Starter {
   }
 
   async #startAt(place: Placement): Promise<{ kind: "done" } | { kind: "next"; why: string }> {
-    const { lifecycle, open, envOf, confirmDeadline } = this.#parts;
+    const { lifecycle, open, needsOf, confirmDeadline } = this.#parts;
     const before = lifecycle.record!;
     if (!isLive(before.state)) return { kind: "done" };
     // A start that was cut off is taken up where it was: that host may have the container already.
@@ -109,10 +109,10 @@ export class Starter {
     const record = lifecycle.record!;
     const backend = open(record);
     try {
-      const variables = await envOf(record);
-      if (variables.kind === "failed") lifecycle.apply({ kind: "start_failed", error: variables.error });
-      if (variables.kind === "failed" || this.#isFenced(generation)) return { kind: "done" };
-      const spec = { ...specOf(record, variables.env), ...(await this.#source(record)) };
+      const found = await needsOf(record);
+      if (found.kind === "failed") lifecycle.apply({ kind: "start_failed", error: found.error });
+      if (found.kind === "failed" || this.#isFenced(generation)) return { kind: "done" };
+      const spec = { ...specOf(record, found.needs), ...(await this.#source(record)) };
       const outcome = await backend.start(spec);
       if (this.#isFenced(generation)) {
         await backend.stop().catch(() => undefined);
@@ -157,7 +157,7 @@ function isSamePlace(a: Placement, b: Placement): boolean {
 
 const devicesOf = (place: Placement): string => (place.kind === "host" ? (place.gpus ?? []).toSorted().join(" ") : "");
 
-function specOf(record: SandboxRecord, env: StartSpec["env"]): StartSpec {
+function specOf(record: SandboxRecord, needs: Pick<StartSpec, "env" | "volumes">): StartSpec {
   const { create, placement } = record;
   const { gpus, warm, evict } = placement?.kind === "host" ? placement : {};
   return {
@@ -165,7 +165,7 @@ function specOf(record: SandboxRecord, env: StartSpec["env"]): StartSpec {
     environment: record.environment,
     generation: record.generation,
     image: record.image,
-    env,
+    ...needs,
     raw_ports: create.unencrypted_ports ?? [],
     lifetime_ms: hostLifetimeMs(record),
     ...(create.entrypoint && { entrypoint: create.entrypoint }),

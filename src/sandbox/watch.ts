@@ -3,7 +3,9 @@ import { hasCode } from "../contract/errors.ts";
 import { isLive } from "../contract/sandbox.ts";
 import { hasStarted } from "./machine.ts";
 import type { Lifecycle } from "./lifecycle.ts";
+import { storeVolumes } from "./store-volumes.ts";
 import type { Timers } from "./timers.ts";
+import { within } from "./within.ts";
 
 /** While a sandbox is busy its idle time is looked at again after at most this long. */
 const MAX_IDLE_CHECK_MS = 10_000;
@@ -40,6 +42,12 @@ export class Watch {
     } else if (status.kind === "exited") {
       this.#lifecycle.apply({ kind: "container_exited", exit: status.exit });
     }
+  }
+
+  /** The lifetime timer: ends the sandbox, unless it was given more time meanwhile. */
+  async checkLifetime(): Promise<void> {
+    await storeVolumes(this.#lifecycle.record, this.#open);
+    if (this.#isLifetimeOver) this.#lifecycle.apply({ kind: "lifetime_over" });
   }
 
   get #isLifetimeOver(): boolean {
@@ -84,23 +92,12 @@ export class Watch {
       if (status.busy) return this.#timers.set("idle", lookAgainAt);
       const leftMs = idleMs - status.idle_ms;
       if (leftMs > 0) return this.#timers.set("idle", this.#now() + leftMs);
+      await storeVolumes(this.#lifecycle.record, this.#open);
+      if (this.#lifecycle.touches !== touchesBefore) return;
       this.#lifecycle.apply({ kind: this.#isLifetimeOver ? "lifetime_over" : "idle_over" });
     } catch (error) {
       if (!hasCode(error, "backend_unavailable")) throw error;
       this.#timers.set("idle", this.#now() + UNREACHABLE_RETRY_MS);
     }
-  }
-}
-
-/** The answer; undefined when that is an error or takes longer. */
-async function within<T>(limitMs: number, ask: () => Promise<T>): Promise<T | undefined> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const late = new Promise<undefined>((resolve) => {
-    timer = setTimeout(() => resolve(undefined), limitMs);
-  });
-  try {
-    return await Promise.race([ask().catch(() => undefined), late]);
-  } finally {
-    clearTimeout(timer);
   }
 }

@@ -11,6 +11,8 @@ export interface BackendUnderTest {
   image: string;
   /** Set where no process can run as another user than the image's. */
   hasOneUser?: boolean;
+  /** Set where there are only a few programs, no shell that would know more, and no links. */
+  hasNoShell?: boolean;
   /** Set where the container is beside the object that looks after it. */
   isBesideObject?: boolean;
   open(sandboxId: string): Backend;

@@ -1,13 +1,10 @@
-import type { ByteRange } from "../../src/contract/byte-range.ts";
 import type {
   Backend,
-  FileContent,
   MovedDeadline,
   StartOutcome,
   SnapshotOrder,
   SnapshotResult,
   StdinOptions,
-  WriteOptions,
 } from "../../src/backends/backend.ts";
 import type { AttachSpec } from "../../src/contract/attach.ts";
 import type { ByteSource } from "../../src/contract/byte-source.ts";
@@ -22,19 +19,22 @@ import {
   type StdinState,
   type TerminalSize,
 } from "../../src/contract/process.ts";
-import { newFiles, readFile, writeFile } from "./fake-files.ts";
-import { FakeContainer, type DialBack, type FakeHost } from "./fake-host.ts";
+import type { VolumeCommit, VolumeReload } from "../../src/contract/volume-mount.ts";
+import { FakeFileCalls } from "./fake-file-calls.ts";
+import { FakeFiles } from "./fake-files.ts";
+import { FakeContainer, publish, type DialBack, type FakeHost } from "./fake-host.ts";
 import type { FakeProcess } from "./fake-process.ts";
 import { eventsOf, outputOf } from "./fake-streams.ts";
 import { until } from "./until.ts";
 
 /** A backend on a host in memory. */
-export class FakeBackend implements Backend {
+export class FakeBackend extends FakeFileCalls implements Backend {
   readonly #host: FakeHost;
   readonly #sandboxId: string;
   readonly #dialBack: DialBack | undefined;
 
   constructor(host: FakeHost, sandboxId: string, dialBack: DialBack | undefined) {
+    super();
     this.#host = host;
     this.#sandboxId = sandboxId;
     this.#dialBack = dialBack;
@@ -50,18 +50,18 @@ export class FakeBackend implements Backend {
     if (existing?.spec.generation === spec.generation) {
       return { kind: "adopted", publishedPorts: publish(existing.spec) };
     }
-    let files = newFiles();
+    let files = new FakeFiles();
     if (spec.image.startsWith("im-")) {
       const image = this.#host.images.get(spec.image);
       if (!image) return { kind: "failed", error: `There is no image ${spec.image} on this host.` };
-      files = new Map(image);
+      files = image.copy();
     } else if (spec.image.includes("missing")) {
       return { kind: "failed", error: `The image ${spec.image} cannot be pulled.` };
     }
     if (spec.entrypoint?.[0]?.includes("nope")) {
       return { kind: "failed", error: `${spec.entrypoint[0]}: no such program.` };
     }
-    this.#host.containers.set(this.#sandboxId, new FakeContainer(spec, files));
+    this.#host.containers.set(this.#sandboxId, new FakeContainer(spec, files, this.#host.volumes));
     this.#host.launches.set(this.#sandboxId, (this.#host.launches.get(this.#sandboxId) ?? 0) + 1);
     return { kind: "launched", publishedPorts: publish(spec) };
   }
@@ -90,7 +90,7 @@ export class FakeBackend implements Backend {
   }
 
   async exec(spec: ExecSpec, waitMs = 0): Promise<ProcessStatus> {
-    const container = spec.is_probe ? this.#running() : this.#used();
+    const container = spec.is_probe ? this.#running() : this.used();
     if (spec.process_id === MAIN_PROCESS_ID) throw new ApiError("invalid_request");
     if (this.#host.refusal) throw new ApiError(this.#host.refusal);
     const process = container.processes.get(spec.process_id) ?? container.launch(spec);
@@ -108,7 +108,7 @@ export class FakeBackend implements Backend {
   }
 
   async signal(processId: string, signal: SignalName): Promise<void> {
-    this.#used();
+    this.used();
     this.#find(processId).signal(signal);
   }
 
@@ -125,7 +125,7 @@ export class FakeBackend implements Backend {
     body: ReadableStream<Uint8Array>,
     { offset, eof }: StdinOptions,
   ): Promise<StdinState> {
-    this.#used();
+    this.used();
     const process = this.#find(processId);
     if (process.returncode !== null) throw new ApiError("process_ended");
     if (!process.hasInput) throw new ApiError("stdin_closed");
@@ -143,35 +143,34 @@ export class FakeBackend implements Backend {
   }
 
   async resize(processId: string, size: TerminalSize): Promise<void> {
-    this.#used();
+    this.used();
     this.#find(processId).resize(size);
   }
 
   async attach(processId: string, spec: AttachSpec): Promise<void> {
-    this.#used();
+    this.used();
     const process = this.#find(processId);
     for (const stream of OUTPUT_STREAMS) process[stream].from(spec[`${stream}_offset`]);
     if (!this.#dialBack) throw new Error("This fake host dials nobody.");
     await this.#dialBack(this.#sandboxId, process, spec);
   }
 
-  async readFile(path: string, range?: ByteRange): Promise<FileContent> {
-    return readFile(this.#used().files, path, range);
+  async commitVolumes(paths?: string[]): Promise<VolumeCommit[]> {
+    return this.used().mounts.commit(paths);
   }
 
-  async writeFile(path: string, body: ReadableStream<Uint8Array>, options: WriteOptions): Promise<void> {
-    return writeFile(this.#used().files, path, body, options);
+  async reloadVolumes(paths?: string[]): Promise<VolumeReload[]> {
+    return this.used().mounts.reload(paths);
   }
 
   async snapshot({ imageId, stop, target }: SnapshotOrder): Promise<SnapshotResult> {
-    const kept = this.#host.images.get(imageId) ?? new Map(this.#used().files);
+    const kept = this.#host.images.get(imageId) ?? this.used().files.copy();
     this.#host.images.set(imageId, kept);
     if (stop) await this.stop();
-    const bytes = [...kept.values()].map((file) => file.bytes);
-    const size = bytes.reduce((sum, one) => sum + one.length, 0);
+    const { size, contents } = kept;
     if (!target) return { size, uploadedBytes: 0 };
     if (!this.#host.push) throw new Error("This fake host knows no registry.");
-    await this.#host.push(target, bytes);
+    await this.#host.push(target, contents);
     return { size, uploadedBytes: size };
   }
 
@@ -204,11 +203,18 @@ export class FakeBackend implements Backend {
     throw new ApiError("backend_unavailable", { detail: "The fake host is down.", retryAfter: 1 });
   }
 
-  /** The container that runs, for what counts as activity. */
-  #used(): FakeContainer {
+  protected used(): FakeContainer {
     const container = this.#running();
     container.lastActiveAt = Date.now();
     return container;
+  }
+
+  protected isOver(container: FakeContainer): boolean {
+    return this.#host.containers.get(this.#sandboxId) !== container || container.exit !== undefined;
+  }
+
+  protected get faults(): FakeHost {
+    return this.#host;
   }
 
   #running(): FakeContainer {
@@ -238,8 +244,4 @@ export class FakeBackend implements Backend {
     if (waitMs > 0) await until(() => process.tick().returncode !== null, waitMs);
     return process.tick().status(waitMs > 0);
   }
-}
-
-function publish(spec: StartSpec): Record<string, number> {
-  return Object.fromEntries(spec.raw_ports.map((port) => [String(port), 40_000 + (port % 20_000)]));
 }

@@ -4,9 +4,10 @@ import type { ErrorCode } from "../../src/contract/errors.ts";
 import type { ContainerExit, ExecSpec, ImageTarget, StartSpec } from "../../src/contract/host-protocol.ts";
 import { MAIN_PROCESS_ID } from "../../src/contract/ids.ts";
 import { FakeBackend } from "./fake-backend.ts";
-import type { FakeFile } from "./fake-files.ts";
+import type { FakeFiles } from "./fake-files.ts";
 import { FakeProcess } from "./fake-process.ts";
 import { runProgram } from "./fake-programs.ts";
+import { FakeMounts, FakeVolumes } from "./fake-volumes.ts";
 
 /** Dials back to the object of the sandbox, and serves the socket from then on. Done once it stands. */
 export type DialBack = (sandboxId: string, process: FakeProcess, spec: AttachSpec) => Promise<void>;
@@ -14,16 +15,18 @@ export type DialBack = (sandboxId: string, process: FakeProcess, spec: AttachSpe
 /** A container in memory: as strict as a real one about what is there and what is not. */
 export class FakeContainer {
   readonly spec: StartSpec;
-  readonly files: Map<string, FakeFile>;
+  readonly files: FakeFiles;
+  readonly mounts: FakeMounts;
   readonly processes = new Map<string, FakeProcess>();
   lastActiveAt = Date.now();
   deadlineAt: number;
   #deadlineRevision = 0;
   #exit: ContainerExit | undefined;
 
-  constructor(spec: StartSpec, files: Map<string, FakeFile>) {
+  constructor(spec: StartSpec, files: FakeFiles, volumes: FakeVolumes) {
     this.spec = spec;
     this.files = files;
+    this.mounts = new FakeMounts(volumes, files, spec.volumes);
     this.deadlineAt = Date.now() + spec.lifetime_ms;
     if (!spec.entrypoint) return;
     this.launch({ process_id: MAIN_PROCESS_ID, command: spec.entrypoint, env: {}, ...(spec.pty && { pty: spec.pty }) });
@@ -66,14 +69,15 @@ export class FakeContainer {
     for (const process of this.processes.values()) process.tick().exit(137, "sandbox_ended");
   }
 
-  /** True while something runs that was asked for; the entrypoint is not. */
+  /** True while something runs that was asked for, or is watched; the entrypoint is not. */
   get isBusy(): boolean {
     const busy = [...this.processes.values()].some(
       (process) =>
         process.tick().returncode === null && process.spec.process_id !== MAIN_PROCESS_ID && !process.spec.is_probe,
     );
-    if (busy) this.lastActiveAt = Date.now();
-    return busy;
+    const isUsed = busy || this.files.isWatched;
+    if (isUsed) this.lastActiveAt = Date.now();
+    return isUsed;
   }
 }
 
@@ -82,7 +86,8 @@ export class FakeHost {
   readonly containers = new Map<string, FakeContainer>();
   /** Those that were removed: their processes can still be read. */
   readonly removed = new Map<string, FakeContainer>();
-  readonly images = new Map<string, Map<string, FakeFile>>();
+  readonly images = new Map<string, FakeFiles>();
+  readonly volumes = new FakeVolumes();
   /** Stores an image of these layers in the control plane's registry. */
   push: ((target: ImageTarget, layers: Uint8Array[]) => Promise<void>) | undefined;
   /** How many times each sandbox was started anew. */
@@ -99,6 +104,10 @@ export class FakeHost {
   readonly slow: { inspect: number[]; setDeadline: number[] } = { inspect: [], setDeadline: [] };
   /** Set to refuse every exec so. */
   refusal: ErrorCode | undefined;
+  /** Set to refuse everything with files so. */
+  fileRefusal: ErrorCode | undefined;
+  /** Set to make the archives that it sends break off before their end. */
+  breaksArchives = false;
   /** Set to make the sockets that it has opened break off. */
   cutsSockets = false;
   /** Set to not tell on its sockets how processes end, as one that has gone away. */
@@ -131,4 +140,9 @@ export class FakeHost {
     this.containers.delete(sandboxId);
     this.removed.delete(sandboxId);
   }
+}
+
+/** The ports of the machine at which it says that a container's are. */
+export function publish(spec: StartSpec): Record<string, number> {
+  return Object.fromEntries(spec.raw_ports.map((port) => [String(port), 40_000 + (port % 20_000)]));
 }

@@ -49,10 +49,13 @@ function cat(process: FakeProcess, container: FakeContainer, path: string | unde
     process.onInputEnd = () => process.exit(0);
     return;
   }
-  const file = container.files.get(path);
-  if (file) process.write("stdout", file.bytes);
-  else process.write("stderr", `cat: ${path}: No such file or directory\n`);
-  process.exit(file ? 0 : 1);
+  try {
+    process.write("stdout", container.files.file(path).bytes);
+  } catch {
+    process.write("stderr", `cat: ${path}: No such file or directory\n`);
+    return process.exit(1);
+  }
+  process.exit(0);
 }
 
 /** `sh -c` with the scripts that the suites use: these commands, one after the other. */

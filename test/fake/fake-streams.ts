@@ -69,7 +69,7 @@ export function endOf(process: FakeProcess) {
 }
 
 /** A byte stream's reader that waits is let go only so. */
-function close(controller: ReadableByteStreamController): void {
+export function close(controller: ReadableByteStreamController): void {
   controller.close();
   controller.byobRequest?.respond(0);
 }

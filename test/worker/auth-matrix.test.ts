@@ -3,6 +3,7 @@ import { beforeAll, describe, expect, it } from "vitest";
 import { ImageCatalog } from "../../src/catalog/images.ts";
 import { SCOPES } from "../../src/contract/key.ts";
 import { call, connectHost, newKey, operations, problemOf } from "./client.ts";
+import { bodyFor, queryFor } from "./enough.ts";
 
 const IMAGE_ID = "im-bbbbbbbbbbbbbbbbbbbbbb";
 
@@ -12,6 +13,7 @@ const withKey = matrix.filter(({ scope }) => scope !== undefined);
 let keys: Record<string, string>;
 let sandboxId: string;
 let secretId: string;
+let volumeId: string;
 
 beforeAll(async () => {
   await connectHost();
@@ -25,6 +27,8 @@ beforeAll(async () => {
   sandboxId = ((await created.json()) as { sandbox_id: string }).sandbox_id;
   const secret = await call("POST", "/v1/secrets", { json: { name: "ours", values: {} } });
   secretId = ((await secret.json()) as { secret_id: string }).secret_id;
+  const volume = await call("POST", "/v1/volumes", { json: { name: "ours" } });
+  volumeId = ((await volume.json()) as { volume_id: string }).volume_id;
   const image = {
     imageId: IMAGE_ID,
     environment: "main",
@@ -51,11 +55,12 @@ const fill = (path: string) =>
     .replace("{attachment_id}", "a".repeat(22))
     .replace("{image_id}", IMAGE_ID)
     .replace("{secret_id}", secretId)
+    .replace("{volume_id}", volumeId)
     .replace("{key_id}", "ak-cccccccccccccccccccccc")
     .replace("{host_id}", "ho-aaaaaaaaaaaaaaaaaaaaaa");
 
 it("covers the operations of the API", () => {
-  expect(withKey.length).toBeGreaterThanOrEqual(27);
+  expect(withKey.length).toBeGreaterThanOrEqual(41);
   expect(matrix.filter(({ scope }) => scope === undefined).map(({ operationId }) => operationId)).toEqual([
     "reportHost",
     "attachHost",
@@ -102,23 +107,15 @@ describe.each(matrix)("$method $path", ({ method, path, scope, headers }) => {
   });
 });
 
-const bodies: Record<string, unknown> = {
-  execSandbox: { command: ["true"] },
-  signalProcess: { signal: "SIGTERM" },
-  resizeProcess: { rows: 24, cols: 80 },
-  replaceSecret: { values: {} },
-};
-const queries: Record<string, string> = { readSandboxFile: "?path=/etc/os-release", writeSandboxFile: "?path=/f" };
-
 describe("a key of another environment", () => {
-  it.each(withKey.filter(({ path }) => /\{(sandbox|image|secret)_id\}/.test(path)))(
+  it.each(withKey.filter(({ path }) => /\{(sandbox|image|secret|volume)_id\}/.test(path)))(
     "finds nothing at $method $path",
     async (operation) => {
-      const { method, path, operationId, takesJson, headers } = operation;
-      const response = await call(method, fill(path) + (queries[operationId] ?? ""), {
+      const { method, path, takesJson, headers } = operation;
+      const response = await call(method, fill(path) + queryFor(operation), {
         key: keys["otherAdmin"]!,
         headers,
-        ...(takesJson ? { json: bodies[operationId] ?? {} } : method === "PUT" && { body: "x" }),
+        ...(takesJson ? { json: bodyFor(operation) } : method === "PUT" && { body: "x" }),
       });
       expect(await problemOf(response)).toMatchObject({ status: 404 });
     },
@@ -147,7 +144,7 @@ describe("a key of another environment", () => {
   });
 
   it("lists nothing of ours", async () => {
-    for (const path of ["/v1/sandboxes", "/v1/images", "/v1/secrets"]) {
+    for (const path of ["/v1/sandboxes", "/v1/images", "/v1/secrets", "/v1/volumes"]) {
       const response = await call("GET", path, { key: keys["otherAdmin"]! });
       expect(await response.json()).toEqual({ data: [] });
     }

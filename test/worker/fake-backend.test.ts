@@ -3,4 +3,4 @@ import { FakeHost } from "../fake/fake-host.ts";
 
 const host = new FakeHost();
 
-describeBackend({ name: "fake", image: "fake", open: (sandboxId) => host.open(sandboxId) });
+describeBackend({ name: "fake", image: "fake", hasNoShell: true, open: (sandboxId) => host.open(sandboxId) });

@@ -4,7 +4,7 @@ import { all, expectRefused, fuzzedSandbox } from "./fuzz.ts";
 
 const jsonOperations = all.filter(({ takesJson }) => takesJson);
 /** What needs no body. */
-const BODILESS = ["snapshotSandbox", "forkSandbox", "rotateHostKey"];
+const BODILESS = ["snapshotSandbox", "forkSandbox", "rotateHostKey", "commitVolumes", "reloadVolumes"];
 
 let sandboxId: string;
 
@@ -100,6 +100,7 @@ const FIELDS = {
     "name",
     "env",
     "secrets",
+    "volumes",
     "workdir",
     "readiness_probe",
     "backend",
@@ -112,17 +113,24 @@ const FIELDS = {
   createHost: ["name"],
   createSecret: ["name", "values"],
   replaceSecret: ["values"],
+  createVolume: ["name"],
+  commitVolumes: ["paths"],
+  reloadVolumes: ["paths"],
   updateHost: ["name", "draining"],
   rotateHostKey: ["revoke"],
   signalProcess: ["signal"],
   snapshotSandbox: ["name", "ttl"],
   forkSandbox: ["count", "ttl"],
+  createSandboxDirectory: ["path", "parents"],
+  moveSandboxFile: ["from", "to"],
 } as const;
 const ENOUGH: Record<string, object> = {
   execSandbox: { command: ["true"] },
   createKey: { name: "x", scopes: ["read"] },
   createHost: { name: "x" },
   createSecret: { name: "x", values: {} },
+  createSandboxDirectory: { path: "/x" },
+  moveSandboxFile: { from: "/x", to: "/y" },
 };
 
 describe.each(Object.entries(FIELDS))("%s", (operationId, fields) => {
@@ -153,6 +161,10 @@ describe("a field that is wrong", () => {
     [{ gpu: "H100:9" }, "gpu"],
     [{ name: "a b" }, "name"],
     [{ secrets: ["a", "b c"] }, "secrets.1"],
+    [{ volumes: { "/a": { volume_id: "a b" } } }, "volumes./a.volume_id"],
+    [{ volumes: { "/a": { volume_id: "a", typo: 1 } } }, "volumes./a.typo"],
+    [{ volumes: { "/a": "a" } }, "volumes./a"],
+    [{ volumes: { a: { volume_id: "a" } } }, "volumes.a"],
     [{ pty: {} }, "pty"],
     [{ pty: { rows: 0 }, entrypoint: ["x"] }, "pty.rows"],
   ];

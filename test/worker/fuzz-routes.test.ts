@@ -1,5 +1,6 @@
 import { beforeAll, describe, expect, it } from "vitest";
 import { ADMIN_KEY, call, ORIGIN, problemOf, send } from "./client.ts";
+import { bodyFor, queryFor } from "./enough.ts";
 import { all, expectRefused, fuzzedSandbox } from "./fuzz.ts";
 
 let sandboxId: string;
@@ -23,24 +24,14 @@ const BAD_IDS = [
   "𝕊",
   "x".repeat(5000),
 ];
-const BODIES: Record<string, object> = {
-  execSandbox: { command: ["true"] },
-  signalProcess: { signal: "SIGTERM" },
-  resizeProcess: { rows: 24, cols: 80 },
-  replaceSecret: { values: {} },
-};
-const QUERIES: Record<string, string> = { readSandboxFile: "?path=/x", writeSandboxFile: "?path=/x" };
-
-describe.each(all.filter(({ path }) => path.includes("{")))(
-  "an id that is none at $method $path",
-  ({ method, path, operationId, takesJson, headers }) => {
-    it.each(BAD_IDS)("is not found: %s", async (id) => {
-      const target = path.replaceAll(/\{\w+\}/g, id) + (QUERIES[operationId] ?? "");
-      const options = { headers, ...(takesJson && { json: BODIES[operationId] ?? {} }) };
-      await expectRefused(await call(method, target, options), 404);
-    });
-  },
-);
+describe.each(all.filter(({ path }) => path.includes("{")))("an id that is none at $method $path", (operation) => {
+  const { method, path, takesJson, headers } = operation;
+  it.each(BAD_IDS)("is not found: %s", async (id) => {
+    const target = path.replaceAll(/\{\w+\}/g, id) + queryFor(operation);
+    const options = { headers, ...(takesJson && { json: bodyFor(operation) }) };
+    await expectRefused(await call(method, target, options), 404);
+  });
+});
 
 describe("a path", () => {
   it.each([
@@ -70,7 +61,12 @@ describe("a path", () => {
     ["PUT", "/v1/sandboxes/x/exec", "GET, HEAD, POST"],
     ["GET", "/v1/sandboxes/x/processes/main/signal", "POST"],
     ["POST", "/v1/sandboxes/x/processes/main/stdout", "GET, HEAD"],
-    ["POST", "/v1/sandboxes/x/files", "GET, HEAD, PUT"],
+    ["POST", "/v1/sandboxes/x/files", "DELETE, GET, HEAD, PUT"],
+    ["DELETE", "/v1/sandboxes/x/files/archive", "GET, HEAD, PUT"],
+    ["PUT", "/v1/sandboxes/x/files/directories", "POST"],
+    ["POST", "/v1/sandboxes/x/files/watch", "GET, HEAD"],
+    ["PUT", "/v1/volumes/x", "DELETE, GET, HEAD"],
+    ["GET", "/v1/sandboxes/x/volumes/commit", "POST"],
     ["POST", "/docs", "GET, HEAD"],
   ])("without the method %s is 405: %s", async (method, path, allow) => {
     const response = await call(method, path, { key: null });
@@ -102,7 +98,22 @@ describe("a query", () => {
     const path = `/v1/sandboxes/${sandboxId}/files${query}`;
     await expectRefused(await call("GET", path), 400);
     await expectRefused(await call("PUT", path, { body: "x" }), 400);
+    await expectRefused(await call("DELETE", path), 400);
   });
+
+  it.each(["?path=", "?path=relative", "?path=/a&path=/b", "?path=/a%00b", "?nope=/a", "?path=/etc&nope=1"])(
+    "of what is below files that is wrong is refused: %s",
+    async (query) => {
+      const path = (what: string) => `/v1/sandboxes/${sandboxId}/files/${what}${query}`;
+      for (const what of ["stat", "list", "watch", "archive"]) {
+        for (const method of ["GET", "HEAD"]) {
+          const response = await call(method, path(what));
+          expect([what, response.status]).toEqual([what, 400]);
+        }
+      }
+      await expectRefused(await call("PUT", path("archive"), { body: "x" }), 400);
+    },
+  );
 
   it.each(["?wait=x", "?wait=-1", "?wait=601", "?wait=NaN", "?wait=1&wait=2", "?encoding=latin1", "?waitt=1"])(
     "of exec that is wrong is refused: %s",

@@ -1,6 +1,5 @@
 import { abortAllDurableObjects, env, evictDurableObject, runDurableObjectAlarm } from "cloudflare:test";
 import { beforeEach, describe, expect, it } from "vitest";
-import { asApiError } from "../../src/contract/errors.ts";
 import { newId } from "../../src/contract/ids.ts";
 import type { SandboxCreate } from "../../src/contract/sandbox.ts";
 import { reportHost } from "./client.ts";
@@ -8,6 +7,7 @@ import { SandboxCatalog } from "../../src/catalog/sandboxes.ts";
 import { reconcile } from "../../src/placement/reconcile.ts";
 import { openSandbox } from "../../src/api/sandbox-client.ts";
 import type { SandboxRpc } from "../../src/sandbox/rpc.ts";
+import { codeOf } from "../backends/under-test.ts";
 import { fakeHost } from "./worker.ts";
 
 const HOST_ID = "ho-aaaaaaaaaaaaaaaaaaaaaa";
@@ -45,12 +45,6 @@ async function untilState(stub: SandboxRpc, ...states: string[]) {
   }
   throw new Error(`never ${states.join(" or ")}: ${JSON.stringify(await stub.describe(scope))}`);
 }
-
-const codeOf = (call: Promise<unknown>) =>
-  call.then(
-    () => "no error",
-    (error: unknown) => asApiError(error)?.code ?? String(error),
-  );
 
 beforeEach(async () => {
   fakeHost.isDown = false;

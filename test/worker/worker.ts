@@ -40,5 +40,5 @@ export class HostSide extends WorkerEntrypoint<Env> {
   }
 }
 
-export { Placement, Registry } from "../../src/index.ts";
+export { Placement, Registry, Volume } from "../../src/index.ts";
 export default worker;

@@ -1,5 +1,4 @@
 import { createRoute, z, type OpenAPIHono } from "@hono/zod-openapi";
-import { endMarkerBytes, newEndMarker } from "../../contract/end-marker.ts";
 import { FileQuerySchema, ModeSchema } from "../../contract/file.ts";
 import type { FileAnswer } from "../../sandbox/rpc.ts";
 import { parseRange } from "../../contract/byte-range.ts";
@@ -8,7 +7,7 @@ import type { ApiEnv } from "../env.ts";
 import { problem } from "../responses.ts";
 import { requires } from "../route-table.ts";
 import { openSandbox } from "../sandbox-client.ts";
-import { emptyStream } from "../write-stdin.ts";
+import { sentBody } from "../sent-body.ts";
 import { SandboxParamsSchema } from "./sandboxes.ts";
 
 const bytes = { "application/octet-stream": { schema: z.string().meta({ format: "binary" }) } };
@@ -60,41 +59,26 @@ export function registerFiles(api: OpenAPIHono<ApiEnv>): void {
   api.openapi(writeRoute, async (c) => {
     const { path, mode } = c.req.valid("query");
     const sandbox = openSandbox(c.env, c.req.valid("param").sandbox_id);
-    const size = contentLength(c.req.header("content-length"));
-    const body = c.req.raw.body ?? emptyStream();
-    const options = mode === undefined ? {} : { mode };
-    if (size !== undefined) {
-      await sandbox.writeFile(c.get("principal"), path, body, { ...options, size });
-    } else {
-      const endMarker = newEndMarker();
-      await sandbox.writeFile(c.get("principal"), path, marked(body, endMarker), { ...options, endMarker });
-    }
+    const { body, length } = sentBody(c.req.raw);
+    await sandbox.writeFile(c.get("principal"), path, body, { ...length, ...(mode !== undefined && { mode }) });
     return c.body(null, 204);
   });
 }
 
-/** The body with the marker behind its true end; one that breaks off ends without. Bytes pass natively, never through here. */
-function marked(body: ReadableStream<Uint8Array>, endMarker: string): ReadableStream<Uint8Array> {
-  const { readable, writable } = new IdentityTransformStream();
-  const pass = async () => {
-    await body.pipeTo(writable, { preventClose: true });
-    const writer = writable.getWriter();
-    await writer.write(endMarkerBytes(endMarker));
-    await writer.close();
-  };
-  // Broken off here, it breaks off there: whoever reads it answers for both.
-  pass().catch(() => undefined);
-  return readable;
-}
-
-/** The file as it streams. */
-function fileResponse({ body, size, range }: FileAnswer, isHead: boolean): Response {
+/** What an answer says of a file before its bytes; and how many those are, where that is known. */
+export function fileHead({ size, range }: Pick<FileAnswer, "size" | "range">) {
   const headers = new Headers(SANDBOX_CONTENT);
   if (size !== undefined) headers.set("accept-ranges", "bytes");
   if (range) headers.set("content-range", `bytes ${range.first}-${range.last}/${size ?? "*"}`);
   const status = range ? 206 : 200;
   const length = range ? range.last - range.first + 1 : size;
   if (length !== undefined) headers.set("content-length", String(length));
+  return { status, headers, length };
+}
+
+/** The file as it streams. */
+function fileResponse({ body, ...file }: FileAnswer, isHead: boolean): Response {
+  const { status, headers, length } = fileHead(file);
   if (isHead) {
     void body.cancel().catch(() => undefined);
     return new Response(null, { status, headers });
@@ -102,8 +86,4 @@ function fileResponse({ body, size, range }: FileAnswer, isHead: boolean): Respo
   // The runtime sends the length only of a stream that has it fixed; one that is cut off then breaks the answer.
   const known = length === undefined ? body : body.pipeThrough(new FixedLengthStream(length));
   return new Response(known, { status, headers });
-}
-
-function contentLength(header: string | undefined): number | undefined {
-  return header !== undefined && /^\d{1,15}$/.test(header) ? Number(header) : undefined;
 }

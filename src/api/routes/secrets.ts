@@ -1,6 +1,6 @@
 import { createRoute, z, type OpenAPIHono } from "@hono/zod-openapi";
 import { hmacHex } from "../../auth/digest.ts";
-import { SecretCatalog, type Removal } from "../../catalog/secrets.ts";
+import { SecretCatalog } from "../../catalog/secrets.ts";
 import { ApiError } from "../../contract/errors.ts";
 import { newId } from "../../contract/ids.ts";
 import { IdempotencyHeadersSchema, ListQueryShape, pageSchema } from "../../contract/list.ts";
@@ -14,6 +14,7 @@ import {
 import { SecretVault } from "../../secrets/vault.ts";
 import type { ApiEnv, Env } from "../env.ts";
 import { idempotent } from "../idempotent.ts";
+import { inUse } from "../in-use.ts";
 import { requireMainEnvironment } from "../main-environment.ts";
 import { json, jsonBody, problem } from "../responses.ts";
 import { requires } from "../route-table.ts";
@@ -129,7 +130,7 @@ export function registerSecrets(api: OpenAPIHono<ApiEnv>): void {
     const { secret_id: secretId } = c.req.valid("param");
     const removal = await new SecretCatalog(c.env.DB).remove(c.get("principal").environment, secretId);
     if (removal.kind === "missing") throw secretNotFound(secretId);
-    if (removal.kind === "in_use") throw inUse(secretId, removal);
+    if (removal.kind === "in_use") throw inUse(`The secret ${secretId}`, removal);
     return c.body(null, 204);
   });
 
@@ -142,14 +143,6 @@ export function registerSecrets(api: OpenAPIHono<ApiEnv>): void {
 /** A plain hash of the request is kept with its idempotency key: short values could be found out by trying. */
 async function withoutValues(env: Env, { name, values }: SecretCreate) {
   return { name, values: await hmacHex(env.SIGNING_SECRET, `sandbar-secret-request:${JSON.stringify(values)}`) };
-}
-
-function inUse(secretId: string, { sandboxIds, total }: Extract<Removal, { kind: "in_use" }>): ApiError {
-  const others = total > sandboxIds.length ? ` and ${total - sandboxIds.length} more` : "";
-  return new ApiError("conflict", {
-    detail: `The secret ${secretId} is used by ${sandboxIds.join(", ")}${others}.`,
-    extra: { sandboxes: sandboxIds, sandbox_count: total },
-  });
 }
 
 const secretNotFound = (secretId: string) =>

@@ -21,18 +21,16 @@ import {
   type StdinState,
   type TerminalSize,
 } from "../../contract/process.ts";
-import type { ByteRange } from "../../contract/byte-range.ts";
-import type {
-  Backend,
-  FileContent,
-  MovedDeadline,
-  SnapshotOrder,
-  SnapshotResult,
-  StartOutcome,
-  StdinOptions,
-  WriteOptions,
-} from "../backend.ts";
+import {
+  VolumeCommitSchema,
+  VolumeReloadSchema,
+  type VolumeCommit,
+  type VolumeReload,
+  type VolumesOrder,
+} from "../../contract/volume-mount.ts";
+import type { Backend, MovedDeadline, SnapshotOrder, SnapshotResult, StartOutcome, StdinOptions } from "../backend.ts";
 import { HostClient, type HostAddress, type RelocateHost } from "./host-client.ts";
+import { HostFiles } from "./host-files.ts";
 
 /** A start may pull an image first. */
 const START_TIMEOUT_MS = 11 * 60_000;
@@ -40,13 +38,13 @@ const SNAPSHOT_TIMEOUT_MS = 90 * 60_000;
 const SNAPSHOT_POLL_MS = 20_000;
 /** The host dials back meanwhile. */
 const ATTACH_TIMEOUT_MS = 15_000;
+/** What is written to a volume is uploaded, or what others wrote downloaded. */
+const VOLUMES_TIMEOUT_MS = 10 * 60_000;
 /** What a call may take beyond the time that it was asked to wait. */
 const WAIT_GRACE_MS = 30_000;
 
 /** One sandbox's container on a `sandbar host`, over the signed host protocol. */
-export class DockerBackend implements Backend {
-  readonly #client: HostClient;
-  readonly #base: string;
+export class DockerBackend extends HostFiles implements Backend {
   readonly #generation: number;
 
   constructor(
@@ -56,13 +54,12 @@ export class DockerBackend implements Backend {
     signingSecret: string,
     relocate?: RelocateHost,
   ) {
-    this.#client = new HostClient(host, signingSecret, relocate);
+    super(new HostClient(host, signingSecret, relocate), `/v1/sandboxes/${sandboxId}`);
     this.#generation = generation;
-    this.#base = `/v1/sandboxes/${sandboxId}`;
   }
 
   async start(spec: StartSpec): Promise<StartOutcome> {
-    const result = await this.#client.json(StartResultSchema, "PUT", this.#base, {
+    const result = await this.client.json(StartResultSchema, "PUT", this.base, {
       body: spec,
       timeoutMs: START_TIMEOUT_MS,
     });
@@ -70,93 +67,79 @@ export class DockerBackend implements Backend {
   }
 
   inspect(): Promise<ContainerStatus> {
-    return this.#client.json(ContainerStatusSchema, "GET", this.#base, { timeoutMs: 10_000 });
+    return this.client.json(ContainerStatusSchema, "GET", this.base, { timeoutMs: 10_000 });
   }
 
   stop(): Promise<void> {
     // With its generation a stop that overtakes its own start still wins, and a late one spares the next start.
-    return this.#client.run("DELETE", `${this.#base}?generation=${this.#generation}`, { timeoutMs: 60_000 });
+    return this.client.run("DELETE", `${this.base}?generation=${this.#generation}`, { timeoutMs: 60_000 });
   }
 
   setDeadline({ revision, remainingMs }: MovedDeadline): Promise<void> {
     const body = { generation: this.#generation, revision, remaining_ms: remainingMs };
-    return this.#client.run("PUT", `${this.#base}/deadline`, { body, timeoutMs: 10_000 });
+    return this.client.run("PUT", `${this.base}/deadline`, { body, timeoutMs: 10_000 });
   }
 
   exec(spec: ExecSpec, waitMs = 0): Promise<ProcessStatus> {
-    return this.#client.json(ProcessStatusSchema, "POST", `${this.#base}/processes?wait_ms=${waitMs}`, {
+    return this.client.json(ProcessStatusSchema, "POST", `${this.base}/processes?wait_ms=${waitMs}`, {
       body: spec,
       timeoutMs: waitMs + WAIT_GRACE_MS,
     });
   }
 
   process(processId: string, waitMs = 0): Promise<ProcessStatus> {
-    return this.#client.json(ProcessStatusSchema, "GET", `${this.#base}/processes/${processId}?wait_ms=${waitMs}`, {
+    return this.client.json(ProcessStatusSchema, "GET", `${this.base}/processes/${processId}?wait_ms=${waitMs}`, {
       timeoutMs: waitMs + WAIT_GRACE_MS,
     });
   }
 
   processes(): Promise<ProcessStatus[]> {
-    return this.#client.json(z.array(ProcessStatusSchema), "GET", `${this.#base}/processes`);
+    return this.client.json(z.array(ProcessStatusSchema), "GET", `${this.base}/processes`);
   }
 
   signal(processId: string, signal: SignalName): Promise<void> {
-    return this.#client.run("POST", `${this.#base}/processes/${processId}/signal`, { body: { signal } });
+    return this.client.run("POST", `${this.base}/processes/${processId}/signal`, { body: { signal } });
   }
 
   output(processId: string, stream: OutputStream, offset: number, follow: boolean): Promise<ByteSource> {
-    return this.#client.source(`${this.#base}/processes/${processId}/${stream}?offset=${offset}&follow=${follow}`);
+    return this.client.source(`${this.base}/processes/${processId}/${stream}?offset=${offset}&follow=${follow}`);
   }
 
   events(processId: string, { stdout, stderr }: Cursor): Promise<ByteSource> {
-    return this.#client.source(`${this.#base}/processes/${processId}/events?stdout=${stdout}&stderr=${stderr}`);
+    return this.client.source(`${this.base}/processes/${processId}/events?stdout=${stdout}&stderr=${stderr}`);
   }
 
   writeStdin(processId: string, body: ReadableStream<Uint8Array>, options: StdinOptions): Promise<StdinState> {
     const query = new URLSearchParams({ eof: String(options.eof) });
     if (options.offset !== undefined) query.set("offset", String(options.offset));
-    const target = `${this.#base}/processes/${processId}/stdin?${query}`;
-    return this.#client.upload(StdinStateSchema, "POST", target, body);
+    const target = `${this.base}/processes/${processId}/stdin?${query}`;
+    return this.client.upload(StdinStateSchema, "POST", target, body);
   }
 
   resize(processId: string, size: TerminalSize): Promise<void> {
-    return this.#client.run("POST", `${this.#base}/processes/${processId}/resize`, { body: size });
+    return this.client.run("POST", `${this.base}/processes/${processId}/resize`, { body: size });
   }
 
   attach(processId: string, spec: AttachSpec): Promise<void> {
-    const target = `${this.#base}/processes/${processId}/attachments`;
-    return this.#client.run("POST", target, { body: spec, timeoutMs: ATTACH_TIMEOUT_MS });
+    const target = `${this.base}/processes/${processId}/attachments`;
+    return this.client.run("POST", target, { body: spec, timeoutMs: ATTACH_TIMEOUT_MS });
   }
 
-  async readFile(path: string, range?: ByteRange): Promise<FileContent> {
-    const response = await this.#client.raw("GET", `${this.#base}/files?${new URLSearchParams({ path })}`, {
-      ...(range && { headers: { range: formatRange(range) } }),
-    });
-    const size = response.headers.get("x-sandbar-size");
-    const part = /^bytes (\d+)-(\d+)\//.exec(response.headers.get("content-range") ?? "");
-    return {
-      body: bodyOf(response),
-      size: size === null ? undefined : Number(size),
-      range: part ? { first: Number(part[1]), last: Number(part[2]) } : undefined,
-    };
+  commitVolumes(paths?: string[]): Promise<VolumeCommit[]> {
+    return this.#volumes(VolumeCommitSchema, "commit", paths);
   }
 
-  async writeFile(path: string, body: ReadableStream<Uint8Array>, options: WriteOptions): Promise<void> {
-    const query = new URLSearchParams({ path });
-    if (options.mode !== undefined) query.set("mode", options.mode);
-    if (options.size !== undefined) query.set("size", String(options.size));
-    if (options.endMarker !== undefined) query.set("end_marker", options.endMarker);
-    const response = await this.#client.raw("PUT", `${this.#base}/files?${query}`, { body });
-    await response.body?.cancel();
+  reloadVolumes(paths?: string[]): Promise<VolumeReload[]> {
+    return this.#volumes(VolumeReloadSchema, "reload", paths);
   }
 
   /** The host is asked again and again: no connection has to last for as long as a large image takes. */
   async snapshot({ imageId, stop, target }: SnapshotOrder): Promise<SnapshotResult> {
     const body: SnapshotSpec = { generation: this.#generation, stop, ...(target && { target }) };
-    const url = `${this.#base}/snapshots/${imageId}?wait_ms=${SNAPSHOT_POLL_MS}`;
+    const url = `${this.base}/snapshots/${imageId}?wait_ms=${SNAPSHOT_POLL_MS}`;
     const timeoutMs = SNAPSHOT_POLL_MS + WAIT_GRACE_MS;
     for (const giveUpAt = Date.now() + SNAPSHOT_TIMEOUT_MS; ;) {
-      const status = await this.#client.json(SnapshotStatusSchema, "POST", url, { body, timeoutMs });
+      const status = await this.client.json(SnapshotStatusSchema, "POST", url, { body, timeoutMs });
       if (status.kind === "done") return { size: status.size, uploadedBytes: status.uploaded_bytes };
       if (Date.now() > giveUpAt) throw new ApiError("snapshot_failed", { detail: "The snapshot took too long." });
     }
@@ -166,7 +149,7 @@ export class DockerBackend implements Backend {
 
   async probePort(port: number): Promise<boolean> {
     const schema = z.object({ open: z.boolean() });
-    return (await this.#client.json(schema, "GET", `${this.#base}/ports/${port}`, { timeoutMs: 10_000 })).open;
+    return (await this.client.json(schema, "GET", `${this.base}/ports/${port}`, { timeoutMs: 10_000 })).open;
   }
 
   connect(port: number, request: Request): Promise<Response> {
@@ -174,19 +157,18 @@ export class DockerBackend implements Backend {
     const headers = new Headers(request.headers);
     headers.set("x-sandbar-target", url.pathname + url.search);
     headers.set("x-sandbar-host", url.host);
-    return this.#client.send(request.method, `${this.#base}/ports/${port}/proxy`, {
+    return this.client.send(request.method, `${this.base}/ports/${port}/proxy`, {
       headers,
       body: request.body,
       signal: request.signal,
     });
   }
-}
 
-function bodyOf(response: Response): ReadableStream<Uint8Array> {
-  return response.body ?? new ReadableStream({ start: (controller) => controller.close() });
-}
-
-function formatRange(range: ByteRange): string {
-  if ("suffix" in range) return `bytes=-${range.suffix}`;
-  return `bytes=${range.first}-${range.last ?? ""}`;
+  #volumes<Schema extends z.ZodType>(one: Schema, what: string, paths?: string[]): Promise<z.output<Schema>[]> {
+    const body: VolumesOrder = paths === undefined ? {} : { paths };
+    return this.client.json(z.array(one), "POST", `${this.base}/volumes/${what}`, {
+      body,
+      timeoutMs: VOLUMES_TIMEOUT_MS,
+    });
+  }
 }

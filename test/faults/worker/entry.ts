@@ -3,8 +3,9 @@ import worker, {
   Placement as RealPlacement,
   Registry as RealRegistry,
   Sandbox as RealSandbox,
+  Volume as RealVolume,
 } from "../../../src/index.ts";
-import { D1_MODE_PATH, type D1Mode, type D1ModeAnswer } from "../d1-mode.ts";
+import { D1_MODE_PATH, type D1ModeAnswer, type D1Switch } from "../d1-mode.ts";
 import { FaultyD1 } from "./faulty-d1.ts";
 
 /** One for the Worker and its objects: they share an isolate. */
@@ -25,14 +26,20 @@ export class Registry extends RealRegistry<Env> {
 
 export class Placement extends RealPlacement {}
 
+export class Volume extends RealVolume<Env> {
+  constructor(ctx: DurableObjectState, env: Env) {
+    super(ctx, { ...env, DB: catalog.wrap(env.DB) });
+  }
+}
+
 /** The real Worker on the catalog that can fail, and the switch for that. */
 export default {
   async fetch(request, env, ctx) {
     if (new URL(request.url).pathname !== D1_MODE_PATH)
       return worker.fetch(request, { ...env, DB: catalog.wrap(env.DB) }, ctx);
+    const { turn, mode } = await request.json<D1Switch>();
     const { hits } = catalog;
-    catalog.hits = 0;
-    catalog.mode = await request.json<D1Mode>();
+    if (turn > catalog.turn) Object.assign(catalog, { turn, mode, hits: 0 });
     return Response.json({ hits } satisfies D1ModeAnswer);
   },
 } satisfies ExportedHandler<Env>;
