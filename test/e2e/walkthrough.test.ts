@@ -25,6 +25,8 @@ describe.each(RUNTIMES)("the README's walk-through on the %s runtime", (runtime)
     expect(stdout).toContain('"stdout":"hello from Linux\\n"');
     expect(stdout).toContain('"returncode":3');
     expect(stdout).toContain("use IO::Socket::INET;");
+    expect(stdout).toContain('"path":"/srv/copy/server.pl","type":"file"');
+    expect(stdout).toMatch(/server\.pl$/m);
     expect(stdout).toMatch(/^event: stdout\ndata: .*\n\nid: 4\.4\nevent: stderr\n/m);
     expect(stdout).toContain('{"offset":6,"closed":false}{"offset":11,"closed":true}WORLD{"process_id"');
     expect(stdout).toMatch(/WORLD\{"process_id".*"stdout_bytes":11.*\}\}$/m);
