@@ -3,22 +3,24 @@ import type { RuntimeName } from "../e2e/instance.ts";
 import { benchContainers } from "./containers.ts";
 import { benchCreates } from "./creates.ts";
 import { EngineCli } from "./engine.ts";
+import { benchFiles } from "./files.ts";
 import { HostBench } from "./host.ts";
 import { benchLifecycle } from "./lifecycle.ts";
 import { benchSnapshots } from "./snapshots.ts";
 import { benchPlacement } from "./placement.ts";
+import { benchVolumes } from "./volumes.ts";
 import { isMet, table, writeJson, type Row } from "./report.ts";
 
 /**
  * `npm run bench`: execs and streams through the whole of Sandbar, as `npm start` runs it, beside the engine's own command
  * line on the same engine, and on Cloudflare Containers beside bare `ctx.container`; creates beside `docker run`; lists and
- * storage of a thousand sandboxes beside those of none; snapshots beside `docker commit` and `docker push`; the placement policy
+ * storage of a thousand sandboxes beside those of none; snapshots beside `docker commit` and `docker push`; files beside `docker cp`; volumes beside their limits; the placement policy
  * on a fleet of ten thousand hosts; in one run.
  *
  *   --quick        fewer rounds
  *   --gib N        how much one process writes in the memory test (10; 1 with --quick)
  *   --runtime R    of the host: docker (where an engine answers) or embedded
- *   --only PART    host, creates, containers, lifecycle, snapshots or placement
+ *   --only PART    host, creates, containers, lifecycle, files, snapshots, volumes or placement
  *   --json PATH    where the results go (.sandbar/bench.json)
  *   --strict       ends with 1 when a target is missed
  */
@@ -37,7 +39,9 @@ const host: Row[] = [];
 const creates: Row[] = [];
 const containers: Row[] = [];
 const lifecycle: Row[] = [];
+const files: Row[] = [];
 const snapshots: Row[] = [];
+const volumes: Row[] = [];
 const placement: Row[] = [];
 
 const engine = only === "placement" ? undefined : EngineCli.start();
@@ -48,6 +52,8 @@ try {
   if (engine && isAsked("creates")) await benchCreates(engine, quick, adder(creates));
   if (isAsked("containers")) await benchContainers(quick, adder(containers));
   if (isAsked("lifecycle")) await benchLifecycle("embedded", quick, adder(lifecycle));
+  if (isAsked("files")) await benchFiles({ runtime, engine, quick, add: adder(files) });
+  if (isAsked("volumes")) await benchVolumes(runtime, quick, adder(volumes));
   if (isAsked("snapshots")) await benchSnapshots(runtime, quick, adder(snapshots));
   if (isAsked("placement")) benchPlacement(quick, adder(placement));
 } finally {
@@ -62,6 +68,8 @@ if (containers.length > 0) {
 if (lifecycle.length > 0) {
   console.log(`A thousand sandboxes, a hundred of them live:\n\n${table(lifecycle, "no sandbox, or the limit")}\n`);
 }
+if (files.length > 0) console.log(`Files on a host with ${runtime}:\n\n${table(files, "docker cp")}\n`);
+if (volumes.length > 0) console.log(`Volumes on a host with ${runtime}:\n\n${table(volumes, "the limit")}\n`);
 if (snapshots.length > 0) {
   console.log(
     `Snapshots on a host with ${runtime}:\n\n${table(snapshots, "docker commit, docker push; or the limit")}\n`,
@@ -70,9 +78,9 @@ if (snapshots.length > 0) {
 if (placement.length > 0) {
   console.log(`The placement policy, simulated with 10,000 hosts:\n\n${table(placement, "the limit")}\n`);
 }
-writeJson(options.json, runtime, { host, creates, containers, lifecycle, snapshots, placement });
+writeJson(options.json, runtime, { host, creates, containers, lifecycle, files, snapshots, volumes, placement });
 console.log(`Written to ${options.json}`);
-const all = [...host, ...creates, ...containers, ...lifecycle, ...snapshots, ...placement];
+const all = [...host, ...creates, ...containers, ...lifecycle, ...files, ...snapshots, ...volumes, ...placement];
 if (options.strict && all.some((row) => isMet(row) === false)) process.exitCode = 1;
 
 function adder(to: Row[]): (row: Row) => void {

@@ -33,6 +33,15 @@ export class EngineCli {
     return succeeds(["run", "--rm", IMAGE, ...command]);
   }
 
+  /** `docker cp` of a file or a directory of this machine. */
+  copyIn(from: string, to: string): Promise<void> {
+    return succeeds(["cp", from, `${this.#container}:${to}`]);
+  }
+
+  copyOut(from: string, to: string): Promise<void> {
+    return succeeds(["cp", `${this.#container}:${from}`, to]);
+  }
+
   /** Milliseconds to the first byte of `docker exec`. */
   async firstByte(command: string[]): Promise<number> {
     const begin = performance.now();

@@ -3,7 +3,7 @@ import { cpus, totalmem } from "node:os";
 import { dirname } from "node:path";
 
 /** What is measured by itself. */
-export type Part = "host" | "creates" | "containers" | "lifecycle" | "snapshots" | "placement";
+export type Part = "host" | "creates" | "containers" | "lifecycle" | "files" | "snapshots" | "volumes" | "placement";
 
 export interface Row {
   what: string;
