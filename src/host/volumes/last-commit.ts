@@ -8,6 +8,8 @@ import { NotStored } from "./not-stored.ts";
 
 const FIRST_PAUSE_MS = 2_000;
 const LAST_PAUSE_MS = 300_000;
+/** How long what cannot be read, as where a disk fails, is tried again. */
+const UNREADABLE_MS = 3_600_000;
 
 /**
  * Stores what a sandbox wrote last, and then removes its mount: at once, or as soon as the bucket takes it. What cannot be stored
@@ -15,13 +17,15 @@ const LAST_PAUSE_MS = 300_000;
  */
 export async function storeLast(mount: Mount, signal: AbortSignal, firstPauseMs = FIRST_PAUSE_MS): Promise<void> {
   const giveUpAt = endOfGrant(mount.spec.token);
+  const readableBy = Date.now() + UNREADABLE_MS;
   for (let pauseMs = firstPauseMs; !signal.aborted; pauseMs = Math.min(2 * pauseMs, LAST_PAUSE_MS)) {
     try {
       if (!mount.spec.read_only) await mount.commit();
       return await removed(mount);
     } catch (error) {
       const message = error instanceof Error ? error.message : String(error);
-      if (isLost(error) || Date.now() >= giveUpAt) {
+      const isLost = isOfNoVolume(error) || (isUnreadable(error) && Date.now() >= readableBy);
+      if (isLost || Date.now() >= giveUpAt) {
         console.error(`sandbar host: LOST, for nobody takes it any more: ${message} (${mount.folder})`);
         return removed(mount);
       }
@@ -38,10 +42,12 @@ async function removed(mount: Mount): Promise<void> {
   });
 }
 
-/** Nothing of it can ever be stored: there is no volume, or what is left is what no volume keeps. */
-function isLost(error: unknown): boolean {
+/** All else is stored: this daemon cannot read what is left. */
+const isUnreadable = (error: unknown): boolean => error instanceof NotStored && error.cause === undefined;
+
+/** Nothing of it can ever be stored: there is no volume any more. */
+function isOfNoVolume(error: unknown): boolean {
   if (!(error instanceof NotStored)) return false;
-  if (error.cause === undefined) return true;
   const { cause } = error;
   const from = cause instanceof CommitFailure ? cause.cause : cause;
   return from instanceof SyncError && from.status === 404 && from.code === "volume_not_found";
