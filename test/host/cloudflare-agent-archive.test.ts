@@ -15,7 +15,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { gzipSync } from "node:zlib";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { readArchive, writeArchive } from "../../src/backends/cloudflare/agent/archive.ts";
 import { AgentConnection } from "../../src/backends/cloudflare/agent/connection.ts";
 import { frame, list } from "../../src/backends/cloudflare/agent/frames.ts";
@@ -23,6 +23,7 @@ import { tarOf } from "../backends/tar.ts";
 import { codeOf } from "../backends/under-test.ts";
 import { failureAsRoot } from "./as-root.ts";
 import { Agent, isRoot, noPerl } from "./cloudflare-agent.ts";
+import { useAgent } from "./use-agent.ts";
 import { MIB } from "./embedded-host.ts";
 import { until } from "./signed-host.ts";
 
@@ -34,17 +35,10 @@ if (noNamespaces) console.log(`Cloudflare's agent without tar: skipped, ${noName
 
 describe.skipIf(noPerl !== undefined)("archives, by Cloudflare's agent", { timeout: 30_000 }, () => {
   let agent: Agent;
-  beforeAll(async () => {
-    agent = await Agent.start();
-  });
-  afterAll(async () => {
-    try {
-      await until(() => agent.children().length === 0);
-    } finally {
-      await agent?.end();
-      rmSync(dir, { recursive: true });
-    }
-  });
+  useAgent(
+    (started) => (agent = started),
+    () => rmSync(dir, { recursive: true }),
+  );
 
   const read = async (path: string, by = agent) =>
     Buffer.from(await new Response(await readArchive(by, path, () => {})).arrayBuffer());

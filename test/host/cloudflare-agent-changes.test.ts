@@ -14,13 +14,13 @@ import {
   symlinkSync,
   writeFileSync,
 } from "node:fs";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { listFiles, makeDirectory, move, remove, stat } from "../../src/backends/cloudflare/agent/tree.ts";
 import { codeOf } from "../backends/under-test.ts";
 import { mountSmall } from "./as-root.ts";
 import { Agent, isRoot, noPerl } from "./cloudflare-agent.ts";
+import { useAgent } from "./use-agent.ts";
 import { MIB } from "./embedded-host.ts";
-import { until } from "./signed-host.ts";
 
 const dir = mkdtempSync("/tmp/sandbar-agent-changes-");
 /** Why no filesystem can be mounted here. */
@@ -29,19 +29,13 @@ if (noMounts) console.log(`Cloudflare's agent and other filesystems: skipped, ${
 
 describe.skipIf(noPerl !== undefined)("changes of directories, by Cloudflare's agent", { timeout: 40_000 }, () => {
   let agent: Agent;
-  beforeAll(async () => {
-    agent = await Agent.start();
-  });
-  afterAll(async () => {
-    try {
-      // Every operation is a process, and none is left.
-      await until(() => agent.children().length === 0);
-    } finally {
-      await agent?.end();
+  useAgent(
+    (started) => (agent = started),
+    () => {
       if (!noMounts) execFileSync("umount", [`${dir}/other`]);
       rmSync(dir, { recursive: true });
-    }
-  });
+    },
+  );
 
   const namesIn = (path: string) => readdirSync(path, { recursive: true }).map(String).sort();
 

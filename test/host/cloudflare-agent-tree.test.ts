@@ -1,26 +1,18 @@
 import { execFileSync } from "node:child_process";
 import { chownSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { listFiles, stat } from "../../src/backends/cloudflare/agent/tree.ts";
 import { codeOf } from "../backends/under-test.ts";
 import { Agent, isRoot, noPerl } from "./cloudflare-agent.ts";
-import { until } from "./signed-host.ts";
+import { useAgent } from "./use-agent.ts";
 
 const dir = mkdtempSync("/tmp/sandbar-agent-tree-");
 describe.skipIf(noPerl !== undefined)("directories, by Cloudflare's agent", { timeout: 40_000 }, () => {
   let agent: Agent;
-  beforeAll(async () => {
-    agent = await Agent.start();
-  });
-  afterAll(async () => {
-    try {
-      // Every operation is a process, and none is left.
-      await until(() => agent.children().length === 0);
-    } finally {
-      await agent?.end();
-      rmSync(dir, { recursive: true });
-    }
-  });
+  useAgent(
+    (started) => (agent = started),
+    () => rmSync(dir, { recursive: true }),
+  );
 
   const list = (path: string, more: { depth?: number; limit?: number; after?: string } = {}) =>
     listFiles(agent, path, { depth: 1, limit: 10_000, ...more });

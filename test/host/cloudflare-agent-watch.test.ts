@@ -11,28 +11,22 @@ import {
   writeFileSync,
 } from "node:fs";
 import { dirname } from "node:path";
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { beforeEach, describe, expect, it } from "vitest";
 import { watch } from "../../src/backends/cloudflare/agent/watch.ts";
 import { asApiError } from "../../src/contract/errors.ts";
 import { eventsOf } from "../backends/events-of.ts";
 import { Agent, kill, noPerl } from "./cloudflare-agent.ts";
+import { useAgent } from "./use-agent.ts";
 import { until } from "./signed-host.ts";
 
 const dir = mkdtempSync("/tmp/sandbar-agent-watch-");
 
 describe.skipIf(noPerl !== undefined)("a watch, by Cloudflare's agent", { timeout: 30_000 }, () => {
   let agent: Agent;
-  beforeAll(async () => {
-    agent = await Agent.start();
-  });
-  afterAll(async () => {
-    try {
-      await until(() => agent.children().length === 0);
-    } finally {
-      await agent?.end();
-      rmSync(dir, { recursive: true });
-    }
-  });
+  useAgent(
+    (started) => (agent = started),
+    () => rmSync(dir, { recursive: true }),
+  );
 
   // Every watch is a process, which ends with it.
   beforeEach(() => until(() => agent.children().length === 0));
