@@ -1,5 +1,6 @@
 import { newId } from "../contract/ids.ts";
 import { ApiError, FILE_CODES, type ErrorCode } from "../contract/errors.ts";
+import { signalOfReturncode } from "../contract/process.ts";
 import type { Container, Spawned } from "./runtime.ts";
 import { settlesWithin, tooSlow, withTimeLimit } from "./time-limit.ts";
 
@@ -59,9 +60,7 @@ export async function runScript(
         const hasExited = await settlesWithin(spawned.exited, FIRST_LINE_TIMEOUT_MS);
         const returncode = hasExited ? await spawned.exited : undefined;
         if (returncode === NOT_FOUND_RETURNCODE && !busybox) continue;
-        throw new ApiError("unsupported_by_backend", {
-          detail: "Files need a working /bin/sh in the sandbox, or the launcher.",
-        });
+        throw silent(returncode);
       }
       const fileError = fileErrorOf(first.line);
       if (fileError) throw fileError;
@@ -72,6 +71,18 @@ export async function runScript(
     }
   }
   throw new ApiError("unsupported_by_backend", { detail: "The image has no shell." });
+}
+
+/** What a script that said nothing ended with tells. One that was killed, or went down with its container, might have worked. */
+function silent(returncode: number | undefined): ApiError {
+  if (returncode === undefined || signalOfReturncode(returncode) !== undefined)
+    return new ApiError("backend_unavailable", {
+      detail: "The sandbox's shell was ended before it said a word.",
+      retryAfter: 1,
+    });
+  return new ApiError("unsupported_by_backend", {
+    detail: "Files need a working /bin/sh in the sandbox, or the launcher.",
+  });
 }
 
 /** Runs a script that only says a line; the answer is the line. */

@@ -64,6 +64,15 @@ test.each(Object.entries(READS))("a read by a shell that %s ends", async (_, scr
   expect(await isBusy()).toBe(false);
 });
 
+test.each([
+  ["is killed before it says a word", "kill -9 $$", 503, "backend_unavailable"],
+  ["ends without a word", "exit 2", 422, "unsupported_by_backend"],
+])("a write by a shell that %s", async (_, script, status, code) => {
+  shell(script);
+  const answer = await host.call("PUT", `${box}/files?path=/x&size=1`, { body: "x" });
+  expect([answer.status, answer.json.code]).toEqual([status, code]);
+});
+
 const LOOKS = {
   "says nothing of a file": ["stat?path=/x", "echo found; exec sleep 600", "backend_unavailable"],
   "says nothing of a directory": ["list?path=/x", "echo found; exec sleep 600", "backend_unavailable"],
