@@ -1,10 +1,9 @@
-import type { SandboxCreate } from "../contract/sandbox.ts";
-import type { Capabilities } from "../contract/host-info.ts";
 import type { ContainerStatus, ExecSpec, ImageTarget, ProcessStatus, StartSpec } from "../contract/host-protocol.ts";
 import type { AttachSpec } from "../contract/attach.ts";
 import type { ByteRange } from "../contract/byte-range.ts";
-import type { ByteSource } from "../contract/byte-source.ts";
+import type { ByteSource, ByteTarget } from "../contract/byte-source.ts";
 import type { FileInfo, FileList, FileListRequest } from "../contract/file.ts";
+import type { NetworkPolicy } from "../contract/network.ts";
 import type { VolumeCommit, VolumeReload } from "../contract/volume-mount.ts";
 import type { OutputStream, SignalName, StdinState, TerminalSize } from "../contract/process.ts";
 
@@ -83,10 +82,21 @@ export interface WriteOptions extends BodyLength {
   mode?: string;
 }
 
+/** What a body is to become: the file at the path, or what a tar holds in the directory there. */
+export type Upload =
+  | { what: "file"; path: string; options: WriteOptions }
+  | { what: "archive"; path: string; options: BodyLength };
+
 /** So many milliseconds from now. Of two that overtake each other the one of the higher `revision` counts. */
 export interface MovedDeadline {
   revision: number;
   remainingMs: number;
+}
+
+/** Rules for the network of a container that runs. Of two that overtake each other the one of the higher `revision` counts. */
+export interface NetworkChange {
+  revision: number;
+  policy: NetworkPolicy;
 }
 
 /**
@@ -102,6 +112,11 @@ export interface Backend {
   stop(): Promise<void>;
   /** Moves the time at which the backend ends the container by itself. Throws `sandbox_ended` when it does not run. */
   setDeadline(deadline: MovedDeadline): Promise<void>;
+  /**
+   * Sets the rules of the container's network. Done once they hold: what they forbid outwards is cut. Throws `sandbox_ended` when it does not
+   * run, and `unsupported_by_backend` where there can be no rules.
+   */
+  setNetwork(change: NetworkChange): Promise<void>;
   /** Starts a process. Answers once it runs, or with `waitMs` once it has ended or the time is up. */
   exec(spec: ExecSpec, waitMs?: number): Promise<ProcessStatus>;
   process(processId: string, waitMs?: number): Promise<ProcessStatus>;
@@ -155,6 +170,8 @@ export interface Backend {
    * (`invalid_request`). Owners and modes are taken over where the sandbox's user may.
    */
   writeArchive(path: string, body: ReadableStream<Uint8Array>, options: BodyLength): Promise<void>;
+  /** The request that does what `writeFile` or `writeArchive` does, for whoever has the body. Absent where only the object reaches the container. */
+  uploadTarget?(upload: Upload): Promise<ByteTarget>;
   /**
    * Stores what was written to the volumes mounted at these paths (left out: all that are not read-only). Throws
    * `volume_not_stored` naming what is not durable yet; asked again, it goes on.
@@ -172,43 +189,14 @@ export interface Backend {
   forget(): Promise<void>;
   /** True once the port accepts a TCP connection. */
   probePort(port: number): Promise<boolean>;
-  /** Hands the HTTP or WebSocket request on to the port and answers what it answers. */
-  connect(port: number, request: Request): Promise<Response>;
-}
-
-/** The fields of a create that `where` (`this host`) cannot honour, each with the reason. */
-export function unsupportedFields(
-  create: SandboxCreate,
-  capabilities: Capabilities,
-  where = "this host",
-): { path: string; message: string }[] {
-  const errors: { path: string; message: string }[] = [];
-  const refuse = (path: keyof SandboxCreate, message: string) => {
-    if (create[path] !== undefined) errors.push({ path, message });
-  };
-  const { max_cpu: maxCpu = Infinity, max_memory: maxMemory = Infinity, regions, reserved_ports } = capabilities;
-  if (!capabilities.cpu_limit) refuse("cpu", `${where} cannot limit cpu`);
-  else if ((create.cpu ?? 0) > maxCpu) refuse("cpu", `${where} has at most ${maxCpu} cores for a sandbox`);
-  if (!capabilities.memory_limit) refuse("memory", `${where} cannot limit memory`);
-  else if ((create.memory ?? 0) > maxMemory) refuse("memory", `${where} has at most ${maxMemory} MiB for a sandbox`);
-  if (!capabilities.gpu) refuse("gpu", `${where} has no GPU`);
-  if (!capabilities.pty) refuse("pty", `${where} has no terminals`);
-  if (!capabilities.block_network && create.block_network) refuse("block_network", `${where} cannot block the network`);
-  if (!capabilities.volumes && create.volumes && Object.keys(create.volumes).length > 0)
-    refuse("volumes", `${where} cannot mount volumes`);
-  if (!regions) refuse("region", `${where} is in no region that it could be asked for by`);
-  else if (create.region !== undefined && !regions.includes(create.region))
-    refuse("region", `${where} has the regions ${regions.join(", ")}`);
-  if (!capabilities.raw_tcp && create.unencrypted_ports?.length)
-    refuse("unencrypted_ports", `${where} publishes no raw TCP ports`);
-  const reserved = create.encrypted_ports?.find((port) => reserved_ports?.includes(port));
-  const probe = create.readiness_probe;
-  if (probe && "tcp" in probe && reserved_ports?.includes(probe.tcp.port))
-    refuse("readiness_probe", `${where} needs port ${probe.tcp.port} itself`);
-  if (reserved !== undefined) refuse("encrypted_ports", `${where} needs port ${reserved} itself`);
-  const image = create.image;
-  if (capabilities.images && image !== undefined && !image.startsWith("im-") && !capabilities.images.includes(image)) {
-    refuse("image", `${where} runs ${capabilities.images.join(", ")} and snapshots of it, nothing else`);
-  }
-  return errors;
+  /**
+   * Hands the HTTP or WebSocket request on to the port and answers what it answers. `client` is the address that it comes from: where
+   * the container has rules for that, they count. Throws `port_unreachable`, and `forbidden` for whom the rules keep out.
+   */
+  connect(port: number, request: Request, client?: string): Promise<Response>;
+  /**
+   * The request of the same method to the host that does so, for whoever has the body: it need not pass the sandbox's object. A problem in its answer
+   * is marked as one. Absent where the container is beside the object.
+   */
+  connectTarget?(port: number, request: Request, client?: string): Promise<ByteTarget>;
 }

@@ -5,3 +5,9 @@
 export type ByteSource =
   | { kind: "stream"; body: ReadableStream<Uint8Array> }
   | { kind: "request"; url: string; headers: Record<string, string> };
+
+/** Where bytes go: likewise a request to the host, a `PUT` unless said otherwise, whose body they are. */
+export interface ByteTarget {
+  url: string;
+  headers: Record<string, string>;
+}

@@ -4,8 +4,8 @@
  */
 export const ERRORS = {
   invalid_request: { status: 400, title: "The request is not valid" },
-  unauthenticated: { status: 401, title: "A valid API key is required" },
-  forbidden: { status: 403, title: "The API key does not allow this" },
+  unauthenticated: { status: 401, title: "Valid credentials are required" },
+  forbidden: { status: 403, title: "This is not allowed" },
   not_found: { status: 404, title: "There is no such thing here" },
   sandbox_not_found: { status: 404, title: "There is no such sandbox" },
   process_not_found: { status: 404, title: "There is no such process" },

@@ -12,8 +12,15 @@ export const CapabilitiesSchema = z.object({
   /** Whether a process can run as another user than the image's. */
   exec_user: z.boolean(),
   pty: z.boolean(),
-  /** Whether a sandbox can be cut off from every network; absent where it cannot. */
+  /** Whether a sandbox can be cut off from every network when it starts; absent where it cannot. */
   block_network: z.boolean().optional(),
+  /**
+   * Whether rules can be set for a sandbox's network, and changed while it runs: where it connects to, and who to its published ports;
+   * absent where they cannot.
+   */
+  network_rules: z.boolean().optional(),
+  /** Whether headers can be added to what a sandbox sends (`egress_headers`); absent where they cannot. */
+  egress_headers: z.boolean().optional(),
   /** Whether containers can be started ahead of their sandboxes (`orders.warm`); absent where they cannot. */
   warm_pools: z.boolean().optional(),
   /** Whether sandboxes can mount volumes; absent where they cannot. */

@@ -1,9 +1,9 @@
 import { z } from "zod";
 import { CommandSchema, EnvSchema, PathSchema, PortSchema } from "./fields.ts";
 import { GpuUuidSchema } from "./gpu.ts";
-import { HostInfoSchema } from "./host-info.ts";
 import { idSchema, ProcessIdSchema } from "./ids.ts";
 import { DigestSchema } from "./registry.ts";
+import { NetworkPolicySchema } from "./network.ts";
 import { VolumeMountSchema } from "./volume-mount.ts";
 import { ExecRequestSchema, PROCESS_FINISH_REASONS, TerminalSizeSchema } from "./process.ts";
 
@@ -18,6 +18,7 @@ import { ExecRequestSchema, PROCESS_FINISH_REASONS, TerminalSizeSchema } from ".
  * | `GET    /v1/sandboxes/{id}`                            | → ContainerStatus                  |
  * | `DELETE /v1/sandboxes/{id}?generation=`                | → 204; spares a newer generation   |
  * | `PUT    /v1/sandboxes/{id}/deadline`                   | Deadline → 204                     |
+ * | `PUT    /v1/sandboxes/{id}/network`                    | NetworkUpdate → 204, once it holds |
  * | `POST   /v1/sandboxes/{id}/processes?wait_ms=`         | ExecSpec → ProcessStatus           |
  * | `GET    /v1/sandboxes/{id}/processes`                  | → ProcessStatus[]                  |
  * | `GET    /v1/sandboxes/{id}/processes/{pid}?wait_ms=`   | → ProcessStatus                    |
@@ -44,7 +45,10 @@ import { ExecRequestSchema, PROCESS_FINISH_REASONS, TerminalSizeSchema } from ".
  * | `ANY    /v1/sandboxes/{id}/ports/{port}/proxy`         | any request; target in `x-sandbar-target` |
  * | `DELETE /v1/images/{imageId}`                          | → 204                              |
  *
- * And to the control plane: `POST /v1/hosts/{hostId}/report` with a HostReport → HostOrders.
+ * A request to a port says in `x-sandbar-host`, `x-sandbar-protocol` and `x-sandbar-client` how and from which address it was called.
+ * A problem in place of an app's answer has `x-sandbar-problem`, its code.
+ *
+ * And to the control plane: `POST /v1/hosts/{hostId}/report` with a HostReport → HostOrders (see `host-report.ts`).
  */
 
 /** Where the control plane's registry has an image, and the grant to pull it. */
@@ -68,7 +72,8 @@ export const StartSpecSchema = z.strictObject({
   /** The devices that are this container's alone, by UUID. */
   gpus: z.array(GpuUuidSchema).min(1).optional(),
   raw_ports: z.array(PortSchema),
-  block_network: z.boolean().optional(),
+  /** Left out: it may connect to all that a sandbox may, and anybody to its published ports. */
+  network: NetworkPolicySchema.optional(),
   volumes: z.array(VolumeMountSchema).min(1).optional(),
   /** The warm container that is to become this sandbox's; where it is gone one is started as ever. */
   warm: idSchema("warm").optional(),
@@ -92,7 +97,6 @@ export const WarmSpecSchema = StartSpecSchema.pick({
   memory: true,
   gpus: true,
   workdir: true,
-  block_network: true,
 }).extend({ warm_id: idSchema("warm") });
 export type WarmSpec = z.infer<typeof WarmSpecSchema>;
 
@@ -114,6 +118,14 @@ export const DeadlineSchema = z.strictObject({
   remaining_ms: z.int().min(0),
 });
 export type Deadline = z.infer<typeof DeadlineSchema>;
+
+/** Other rules for the network of a container that runs. Of two that overtake each other the one of the higher `revision` counts. */
+export const NetworkUpdateSchema = z.strictObject({
+  generation: z.int().min(1),
+  revision: z.int().min(1),
+  policy: NetworkPolicySchema,
+});
+export type NetworkUpdate = z.infer<typeof NetworkUpdateSchema>;
 
 export const StartResultSchema = z.discriminatedUnion("kind", [
   z.object({ kind: z.enum(["launched", "adopted"]), published_ports: z.record(z.string(), PortSchema) }),
@@ -197,43 +209,3 @@ export const SnapshotStatusSchema = z.discriminatedUnion("kind", [
   z.object({ kind: z.literal("done"), size: z.int(), uploaded_bytes: z.int() }),
 ]);
 export type SnapshotStatus = z.infer<typeof SnapshotStatusSchema>;
-
-/** A host with more tells of some of them each time. */
-export const MAX_REPORTED_IMAGES = 500;
-
-/** What a host sends every few seconds, and at once when a container ends. */
-export const HostReportSchema = z.strictObject({
-  url: z.url(),
-  info: HostInfoSchema,
-  containers: z.array(
-    z.object({
-      sandbox_id: idSchema("sandbox"),
-      generation: z.int(),
-      running: z.boolean(),
-      /** The devices that it holds, until nothing of it is left. */
-      gpus: z.array(GpuUuidSchema).optional(),
-    }),
-  ),
-  /** The warm containers that no sandbox has yet. */
-  warm: z.array(WarmStatusSchema).optional(),
-  /** The snapshots that are on this machine; now and then. */
-  images: z.array(idSchema("image")).max(MAX_REPORTED_IMAGES).optional(),
-  /** Other images that need not be pulled here, by reference: all of them, or as many as may be told; now and then. */
-  references: z.array(z.string().max(512)).max(MAX_REPORTED_IMAGES).optional(),
-  /** MiB that are free where the sandboxes are. */
-  disk_free: z.int().min(0).optional(),
-});
-export type HostReport = z.infer<typeof HostReportSchema>;
-
-/**
- * What the control plane answers: the containers that no sandbox claims, and the images that are no more, to be removed; all the
- * warm containers that are to be here, no others (left out: it stays as it is); and the key that the host has from now on.
- * A warm container that was given to a sandbox stays among them until it is reported no more: it would be removed before that asks for it.
- */
-export const HostOrdersSchema = z.object({
-  warm: z.array(WarmSpecSchema).optional(),
-  key: z.object({ version: z.int().min(2), key: z.string() }).optional(),
-  drop_images: z.array(idSchema("image")).optional(),
-  reap: z.array(z.object({ sandbox_id: idSchema("sandbox"), generation: z.int() })),
-});
-export type HostOrders = z.infer<typeof HostOrdersSchema>;

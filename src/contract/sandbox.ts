@@ -11,8 +11,11 @@ import {
 } from "./fields.ts";
 import { GpuSchema } from "./gpu.ts";
 import { idSchema } from "./ids.ts";
+import { CidrsSchema } from "./cidr.ts";
+import { DomainPatternsSchema, EgressHeaderSchema, EgressHeadersSchema, TUNNEL_AUTHS } from "./network.ts";
 import { TerminalSizeSchema } from "./process.ts";
 import { SandboxEnvSchema } from "./sandbox-env.ts";
+import { headersOutOfReach } from "./sandbox-network.ts";
 import { VolumesSchema, VolumeUseSchema } from "./volume-mount.ts";
 
 export const SANDBOX_STATES = ["created", "scheduled", "started", "ready", "finished", "terminated"] as const;
@@ -65,6 +68,10 @@ const ImageSchema = z
   .max(512)
   .regex(/^[A-Za-z0-9][A-Za-z0-9._:/@-]*$/, "must be an image id or reference");
 
+/** Whether it says where the sandbox may connect to. */
+const namesOutbound = (fields: { outbound_cidr_allowlist?: unknown; outbound_domain_allowlist?: unknown }) =>
+  Boolean(fields.outbound_cidr_allowlist ?? fields.outbound_domain_allowlist);
+
 export const SandboxCreateSchema = z
   .strictObject({
     app_id: z.string().min(1).max(128).optional(),
@@ -93,7 +100,27 @@ export const SandboxCreateSchema = z
       description: "Where to run: a region of the hosts, or on Cloudflare a location hint such as `weur`.",
     }),
     host_labels: LabelsSchema.optional().meta({ description: "Runs on a host that has all of these labels." }),
-    block_network: z.boolean().optional().meta({ description: "Cuts the sandbox off from every network." }),
+    block_network: z.boolean().optional().meta({
+      description: "Lets the sandbox connect to nothing. Its own ports are reached all the same.",
+    }),
+    outbound_cidr_allowlist: CidrsSchema.optional().meta({
+      description:
+        "The only addresses that the sandbox may connect to, besides those that `outbound_domain_allowlist` leads to; `[]`: none.",
+    }),
+    outbound_domain_allowlist: DomainPatternsSchema.optional().meta({
+      description:
+        "The only domains that the sandbox may connect to, by TLS or HTTP, besides the addresses of `outbound_cidr_allowlist`; `[]`: none. `*.example.com` is `example.com` and all below.",
+    }),
+    inbound_cidr_allowlist: CidrsSchema.optional().meta({
+      description: "The only addresses from which the sandbox's ports are reached; `[]`: none. Anybody's if left out.",
+    }),
+    tunnel_auth: z.enum(TUNNEL_AUTHS).optional().meta({
+      description:
+        "`token`: the encrypted ports are reached with a token of `POST …/connect-tokens` only. `none` if left out.",
+    }),
+    egress_headers: EgressHeadersSchema.optional().meta({
+      description: "Headers with a secret in them, added to the sandbox's HTTPS requests to a domain on their way out.",
+    }),
     snapshot_on_end: z.boolean().optional().meta({
       description: "Keeps the filesystem when the sandbox ends by `timeout` or `idle_timeout`: see `image_id`.",
     }),
@@ -102,6 +129,16 @@ export const SandboxCreateSchema = z
   .refine((create) => !create.pty || create.entrypoint, {
     path: ["pty"],
     message: "must come with an entrypoint, which it is for",
+  })
+  .refine((create) => !create.block_network || !namesOutbound(create), {
+    path: ["block_network"],
+    message: "must not come with a list of what the sandbox may connect to",
+  })
+  .superRefine((create, context) => {
+    for (const at of headersOutOfReach(create)) {
+      const message = "must be a domain that the sandbox may connect to";
+      context.addIssue({ code: "custom", path: ["egress_headers", at, "domain"], message });
+    }
   })
   .refine((create) => !create.encrypted_ports?.some((port) => create.unencrypted_ports?.includes(port)), {
     path: ["unencrypted_ports"],
@@ -121,6 +158,23 @@ export const SandboxPatchSchema = z
       .optional()
       .meta({ description: "Seconds without activity, which begin anew; null for none." }),
     name: NameSchema.optional().meta({ description: "Of a sandbox that has none yet." }),
+    block_network: z.boolean().optional().meta({
+      description:
+        "True takes the lists of what the sandbox may connect to away, and lets it connect to nothing; false, or such a list, lifts that.",
+    }),
+    outbound_cidr_allowlist: CidrsSchema.nullable()
+      .optional()
+      .meta({ description: "Takes the place of the list; null for none. What it forbids is cut." }),
+    outbound_domain_allowlist: DomainPatternsSchema.nullable()
+      .optional()
+      .meta({ description: "Takes the place of the list; null for none. What it forbids is cut." }),
+    inbound_cidr_allowlist: CidrsSchema.nullable()
+      .optional()
+      .meta({ description: "Takes the place of the list; null for none. New connections only." }),
+  })
+  .refine((patch) => !patch.block_network || !namesOutbound(patch), {
+    path: ["block_network"],
+    message: "must not come with a list of what the sandbox may connect to",
   })
   .meta({ id: "SandboxPatch" });
 export type SandboxPatch = z.infer<typeof SandboxPatchSchema>;
@@ -147,6 +201,11 @@ export const SandboxSchema = z
     cpu: z.number().optional(),
     memory: z.int().optional(),
     block_network: z.boolean().optional(),
+    outbound_cidr_allowlist: z.array(z.string()).optional(),
+    outbound_domain_allowlist: z.array(z.string()).optional(),
+    inbound_cidr_allowlist: z.array(z.string()).optional(),
+    tunnel_auth: z.enum(TUNNEL_AUTHS).optional(),
+    egress_headers: z.array(EgressHeaderSchema).optional(),
     snapshot_on_end: z.boolean().optional(),
     timeout: z.int(),
     idle_timeout: z.int().optional(),

@@ -1,8 +1,10 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { Backend } from "../../src/backends/backend.ts";
 import { newId } from "../../src/contract/ids.ts";
 import { describeContainerEnd } from "./container-end-contract.ts";
 import { describeFiles } from "./files-contract.ts";
 import { describeLifetime } from "./lifetime-contract.ts";
+import { describeNetwork } from "./network-contract.ts";
 import { describeProcesses } from "./process-contract.ts";
 import { bytes, codeOf, exec, open, startSpec, stream, text, type BackendUnderTest } from "./under-test.ts";
 
@@ -12,6 +14,7 @@ export function describeBackend(under: BackendUnderTest): void {
   describeFiles(under);
   describeContainerEnd(under);
   describeLifetime(under);
+  describeNetwork(under);
 
   describe(`backend ${under.name}`, () => {
     const sandboxId = newId("sandbox");
@@ -130,6 +133,21 @@ export function describeBackend(under: BackendUnderTest): void {
     it("finds no port open where nothing listens", async () => {
       expect(await backend.probePort(9)).toBe(false);
     });
+
+    // What connects beside its object does so through the whole product.
+    const itConnects = under.isBesideObject ? () => undefined : it;
+    itConnects(
+      "says that nothing answers on a port, or that there is none any more, in place of an answer",
+      async () => {
+        const connect = (to: Backend) => codeOf(to.connect(9, new Request("http://9.test/"), "198.51.100.7"));
+        expect(await connect(backend)).toBe("port_unreachable");
+        expect(await codeOf(backend.connect(9, new Request("http://9.test/", { method: "HEAD" })))).toBe(
+          "port_unreachable",
+        );
+        const ended = under.open(newId("sandbox"));
+        expect(await connect(ended)).toBe("sandbox_ended");
+      },
+    );
 
     it("lets a stop that overtakes its start win", async () => {
       const overtakenId = newId("sandbox");

@@ -1,24 +1,14 @@
 import { describe, expect, it } from "vitest";
 import type { Backend } from "../../src/backends/backend.ts";
 import type { StartSpec } from "../../src/contract/host-protocol.ts";
-import { newId } from "../../src/contract/ids.ts";
-import { codeOf, exec, startSpec, type BackendUnderTest } from "./under-test.ts";
+import { codeOf, exec, runIn, type BackendUnderTest } from "./under-test.ts";
 
 const wait = (ms: number) => new Promise((wake) => setTimeout(wake, ms));
 
 /** The end that a backend brings about by itself, and the probes that are no use of a sandbox, whichever the backend. */
 export function describeLifetime(under: BackendUnderTest): void {
   describe(`lifetime and probes of backend ${under.name}`, () => {
-    const withContainer = async (more: Partial<StartSpec>, run: (own: Backend) => Promise<void>) => {
-      const id = newId("sandbox");
-      const own = under.open(id);
-      try {
-        expect(await own.start(startSpec(under.image, id, more))).toMatchObject({ kind: "launched" });
-        await run(own);
-      } finally {
-        await own.stop();
-      }
-    };
+    const withContainer = (more: Partial<StartSpec>, run: (own: Backend) => Promise<void>) => runIn(under, more, run);
 
     // Beside its object a container has no other clock than the object's, and one of the platform's for when that is lost.
     const describeOwn = under.isBesideObject ? () => undefined : describe;

@@ -3,20 +3,26 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import type { TestProject } from "vitest/node";
-import { deriveHostKey, formatJoinToken } from "../../src/contract/host-token.ts";
+import { HostInfoSchema } from "../../src/contract/host-info.ts";
+import { deriveHostKey, formatJoinToken, signRequest } from "../../src/contract/host-token.ts";
 import { newId } from "../../src/contract/ids.ts";
+import { Lab, noLab } from "../host/network/lab.ts";
 
 export interface RealHost {
   runtime: "docker" | "embedded";
   hostId: string;
   url: string;
   image: string;
+  /** Whether it holds rules for networks. */
+  hasRules: boolean;
 }
 
 declare module "vitest" {
   interface ProvidedContext {
     realHosts: RealHost[];
     signingSecret: string;
+    /** An address that sandboxes without rules can connect to, where there is one. */
+    outside: string | undefined;
   }
 }
 
@@ -36,6 +42,9 @@ export default async function setup(project: TestProject): Promise<() => Promise
       console.warn(`The backend suite skips the ${runtime} runtime: ${error instanceof Error ? error.message : error}`);
     }
   }
+  const lab = noLab ? undefined : await Lab.start();
+  if (lab) stops.push(() => lab.close());
+  project.provide("outside", lab?.plan.allowed);
   project.provide("realHosts", hosts);
   project.provide("signingSecret", SIGNING_SECRET);
   return async () => {
@@ -46,7 +55,8 @@ export default async function setup(project: TestProject): Promise<() => Promise
 async function startHost(runtime: "docker" | "embedded") {
   const hostId = newId("host");
   const directory = mkdtempSync(join(tmpdir(), "sb-"));
-  const token = formatJoinToken(hostId, await deriveHostKey(SIGNING_SECRET, hostId));
+  const key = await deriveHostKey(SIGNING_SECRET, hostId);
+  const token = formatJoinToken(hostId, key);
   const cli = resolve(import.meta.dirname, "../../src/host/cli.ts");
   const args = ["host", "--control-plane", "http://127.0.0.1:9", "--listen", "127.0.0.1:0", "--ephemeral"];
   const child = spawn(process.execPath, [cli, ...args, "--runtime", runtime, "--data-dir", directory], {
@@ -61,7 +71,11 @@ async function startHost(runtime: "docker" | "embedded") {
     await stop();
     throw error;
   });
-  return { host: { runtime, hostId, url, image: IMAGES[runtime] } satisfies RealHost, stop };
+  const signature = await signRequest(key, hostId, "GET", "/v1/info");
+  const info = await fetch(`${url}/v1/info`, { headers: { "x-sandbar-signature": signature } });
+  const { capabilities } = HostInfoSchema.parse(await info.json());
+  const hasRules = capabilities.network_rules === true;
+  return { host: { runtime, hostId, url, image: IMAGES[runtime], hasRules } satisfies RealHost, stop };
 }
 
 function urlOf(child: ChildProcess): Promise<string> {

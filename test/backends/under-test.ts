@@ -13,6 +13,10 @@ export interface BackendUnderTest {
   hasOneUser?: boolean;
   /** Set where there are only a few programs, no shell that would know more, and no links. */
   hasNoShell?: boolean;
+  /** Set where a container keeps the network that it started with. */
+  hasFixedNetwork?: boolean;
+  /** An address that a sandbox without rules can connect to, and the command that ends with 0 when it could. */
+  outside?: { address: string; reach: string[] };
   /** Set where the container is beside the object that looks after it. */
   isBesideObject?: boolean;
   open(sandboxId: string): Backend;
@@ -46,6 +50,23 @@ export const startSpec = (image: string, sandboxId: string, more: Partial<StartS
   lifetime_ms: 300_000,
   ...more,
 });
+
+/** Does something with a container that is there for as long. */
+export async function runIn(
+  under: BackendUnderTest,
+  more: Partial<StartSpec>,
+  work: (own: Backend) => Promise<void>,
+): Promise<void> {
+  const id = newId("sandbox");
+  const own = under.open(id);
+  try {
+    const { kind } = await own.start(startSpec(under.image, id, more));
+    if (kind !== "launched") throw new Error(`The container is ${kind}.`);
+    await work(own);
+  } finally {
+    await own.stop();
+  }
+}
 
 export const exec = (
   backend: Backend,

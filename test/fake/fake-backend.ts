@@ -1,6 +1,7 @@
 import type {
   Backend,
   MovedDeadline,
+  NetworkChange,
   StartOutcome,
   SnapshotOrder,
   SnapshotResult,
@@ -8,7 +9,7 @@ import type {
 } from "../../src/backends/backend.ts";
 import type { AttachSpec } from "../../src/contract/attach.ts";
 import type { ByteSource } from "../../src/contract/byte-source.ts";
-import { ApiError } from "../../src/contract/errors.ts";
+import { ApiError, unsupported } from "../../src/contract/errors.ts";
 import type { Cursor } from "../../src/contract/events.ts";
 import type { ContainerStatus, ExecSpec, ProcessStatus, StartSpec } from "../../src/contract/host-protocol.ts";
 import { MAIN_PROCESS_ID } from "../../src/contract/ids.ts";
@@ -89,6 +90,15 @@ export class FakeBackend extends FakeFileCalls implements Backend {
     this.#running().moveDeadline(revision, Date.now() + remainingMs);
   }
 
+  async setNetwork({ revision, policy }: NetworkChange): Promise<void> {
+    const container = this.#running();
+    const { outbound, headers, inbound_cidrs: inbound } = policy;
+    const needsRules = outbound ?? headers ?? (container.spec.raw_ports.length > 0 && inbound);
+    if (this.#host.hasNoRules && needsRules) throw unsupported("network", "this host holds no rules");
+    container.setNetwork(revision, policy);
+    if (this.#host.losesAnswers) throw new ApiError("backend_unavailable", { detail: "The answer is lost." });
+  }
+
   async exec(spec: ExecSpec, waitMs = 0): Promise<ProcessStatus> {
     const container = spec.is_probe ? this.#running() : this.used();
     if (spec.process_id === MAIN_PROCESS_ID) throw new ApiError("invalid_request");
@@ -127,8 +137,7 @@ export class FakeBackend extends FakeFileCalls implements Backend {
   ): Promise<StdinState> {
     this.used();
     const process = this.#find(processId);
-    if (process.returncode !== null) throw new ApiError("process_ended");
-    if (!process.hasInput) throw new ApiError("stdin_closed");
+    process.requireInput();
     let at = offset ?? process.stdinOffset;
     if (at > process.stdinOffset) throw new ApiError("stdin_gap", { extra: { offset: process.stdinOffset } });
     for await (const chunk of body) {
@@ -177,21 +186,16 @@ export class FakeBackend extends FakeFileCalls implements Backend {
   async forget(): Promise<void> {}
 
   async probePort(port: number): Promise<boolean> {
-    return this.#listens(port);
+    return this.#running().listens(port);
   }
 
-  async connect(port: number, request: Request): Promise<Response> {
-    if (!this.#listens(port)) throw new ApiError("port_unreachable");
+  async connect(port: number, request: Request, client?: string): Promise<Response> {
+    if (!this.#running().listens(port)) throw new ApiError("port_unreachable");
+    this.#host.clients.push(client);
+    if (this.#host.app) return this.#host.app(request);
     return new Response(`${request.method} ${new URL(request.url).pathname}`, {
       headers: { "x-fake-port": String(port), "x-fake-headers": [...request.headers.keys()].join(" ") },
     });
-  }
-
-  /** A fake server listens where a process `serve PORT` runs. */
-  #listens(port: number): boolean {
-    return [...this.#running().processes.values()].some(
-      ({ spec, returncode }) => returncode === null && spec.command[0] === "serve" && spec.command[1] === String(port),
-    );
   }
 
   async #wait(ms = 0): Promise<void> {

@@ -2,6 +2,7 @@ import type { Backend } from "../../src/backends/backend.ts";
 import type { AttachSpec } from "../../src/contract/attach.ts";
 import type { ErrorCode } from "../../src/contract/errors.ts";
 import type { ContainerExit, ExecSpec, ImageTarget, StartSpec } from "../../src/contract/host-protocol.ts";
+import type { NetworkPolicy } from "../../src/contract/network.ts";
 import { MAIN_PROCESS_ID } from "../../src/contract/ids.ts";
 import { FakeBackend } from "./fake-backend.ts";
 import type { FakeFiles } from "./fake-files.ts";
@@ -20,13 +21,17 @@ export class FakeContainer {
   readonly processes = new Map<string, FakeProcess>();
   lastActiveAt = Date.now();
   deadlineAt: number;
+  /** The rules that hold. */
+  network: NetworkPolicy | undefined;
   #deadlineRevision = 0;
+  #networkRevision = 0;
   #exit: ContainerExit | undefined;
 
   constructor(spec: StartSpec, files: FakeFiles, volumes: FakeVolumes) {
     this.spec = spec;
     this.files = files;
     this.mounts = new FakeMounts(volumes, files, spec.volumes);
+    this.network = spec.network;
     this.deadlineAt = Date.now() + spec.lifetime_ms;
     if (!spec.entrypoint) return;
     this.launch({ process_id: MAIN_PROCESS_ID, command: spec.entrypoint, env: {}, ...(spec.pty && { pty: spec.pty }) });
@@ -44,6 +49,12 @@ export class FakeContainer {
     if (revision < this.#deadlineRevision) return;
     this.#deadlineRevision = revision;
     this.deadlineAt = deadlineAt;
+  }
+
+  setNetwork(revision: number, policy: NetworkPolicy): void {
+    if (revision < this.#networkRevision) return;
+    this.#networkRevision = revision;
+    this.network = policy;
   }
 
   /** How the container ended, if it has: with its entrypoint it does, and at its deadline. */
@@ -69,6 +80,13 @@ export class FakeContainer {
     for (const process of this.processes.values()) process.tick().exit(137, "sandbox_ended");
   }
 
+  /** A fake server listens where a process `serve PORT` runs. */
+  listens(port: number): boolean {
+    return [...this.processes.values()].some(
+      ({ spec, returncode }) => returncode === null && spec.command[0] === "serve" && spec.command[1] === String(port),
+    );
+  }
+
   /** True while something runs that was asked for, or is watched; the entrypoint is not. */
   get isBusy(): boolean {
     const busy = [...this.processes.values()].some(
@@ -83,6 +101,10 @@ export class FakeContainer {
 
 /** A host in memory. It outlives the objects that speak to it, as a real one does. */
 export class FakeHost {
+  /** What every port answers, in place of the little that a fake server says. */
+  app: ((request: Request) => Response | Promise<Response>) | undefined;
+  /** Whose requests came to a port. */
+  readonly clients: (string | undefined)[] = [];
   readonly containers = new Map<string, FakeContainer>();
   /** Those that were removed: their processes can still be read. */
   readonly removed = new Map<string, FakeContainer>();
@@ -102,6 +124,10 @@ export class FakeHost {
   heldStarts = 0;
   /** Milliseconds that it takes to answer so, the next time. */
   readonly slow: { inspect: number[]; setDeadline: number[] } = { inspect: [], setDeadline: [] };
+  /** Set to hold no rules for networks. */
+  hasNoRules = false;
+  /** Set to take rules for networks, and then not to say so. */
+  losesAnswers = false;
   /** Set to refuse every exec so. */
   refusal: ErrorCode | undefined;
   /** Set to refuse everything with files so. */

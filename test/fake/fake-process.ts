@@ -57,6 +57,12 @@ export class FakeProcess {
     if (this.spec[stream] !== "ignore") this[stream].append(bytes);
   }
 
+  /** Throws where it takes no input, and never will. */
+  requireInput(): void {
+    if (this.returncode !== null) throw new ApiError("process_ended");
+    if (!this.hasInput) throw new ApiError("stdin_closed");
+  }
+
   input(bytes: Uint8Array): void {
     this.stdinOffset += bytes.length;
     if (this.terminal) this.terminal.typed(bytes);

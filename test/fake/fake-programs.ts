@@ -1,3 +1,4 @@
+import { CidrSet } from "../../src/contract/cidr.ts";
 import type { FakeContainer } from "./fake-host.ts";
 import type { FakeProcess } from "./fake-process.ts";
 
@@ -31,6 +32,10 @@ export function runProgram(process: FakeProcess, container: FakeContainer): void
       return process.after(Number(args[0]) * 1000, () => process.exit(0));
     case "serve":
       return;
+    case "reach": {
+      const { outbound } = container.network ?? {};
+      return process.exit(!outbound || new CidrSet(outbound.cidrs).has(args[0]!) ? 0 : 1);
+    }
     case "id":
       return print(`${spec.user ?? "0"}\n`);
     case "head":
