@@ -45,10 +45,10 @@ function fromEnv(env: NodeJS.ProcessEnv): GivenOptions {
 }
 
 function fromFlags(values: ReturnType<typeof parse>["values"]): GivenOptions {
-  const { "control-plane": controlPlane, url = controlPlane, label } = values;
+  const { "control-plane": controlPlane, url = controlPlane, label, dns } = values;
   if (controlPlane !== undefined && controlPlane !== url)
     throw new UsageError("--url and --control-plane are the same: give one of them");
-  const given = { ...values, url, label: label?.join(",") };
+  const given = { ...values, url, label: label?.join(","), dns: dns?.join(",") };
   return Object.fromEntries(
     NAMES.map((name) => [name, given[name]] as const).filter(([, value]) => value !== undefined),
   );
@@ -75,6 +75,7 @@ function parse(argv: string[]) {
         "data-dir": text,
         "log-window": text,
         "volume-cache": text,
+        dns: { type: "string", multiple: true },
         "no-run": flag,
         ephemeral: flag,
         help: { type: "boolean", short: "h" },

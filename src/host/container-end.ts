@@ -1,6 +1,8 @@
 import type { ContainerExit } from "../contract/host-protocol.ts";
 import { newEntry, type Entry } from "./container-entry.ts";
 import type { KeptEnd } from "./ends.ts";
+import { holdUntilGone, releaseSoon, type Ledgers } from "./release.ts";
+import type { Container } from "./runtime.ts";
 
 const DEADLINE_RETURNCODE = 124;
 
@@ -21,4 +23,13 @@ export function exitOf({ isPastDeadline }: Entry, { returncode, oom }: Omit<Cont
 /** Whether nothing can be done with its container any more. */
 export function hasEnded(entry: Entry): boolean {
   return entry.exit !== undefined || entry.isEnding || entry.isDeleted;
+}
+
+/** True of a container that had ended, as its entry knows, and whose removal was cut off: it is removed now. */
+export function removeEnded(entry: Entry | undefined, container: Container, ledgers: Ledgers): boolean {
+  if (!entry?.exit || entry.generation !== container.generation) return false;
+  entry.container = container;
+  holdUntilGone(entry, container, ledgers);
+  releaseSoon(entry);
+  return true;
 }

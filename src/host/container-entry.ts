@@ -1,5 +1,6 @@
-import type { ContainerExit, ContainerStatus, HostReport, StartResult } from "../contract/host-protocol.ts";
-import { Activity } from "./activity.ts";
+import type { ContainerExit, ContainerStatus, StartResult } from "../contract/host-protocol.ts";
+import type { HostReport } from "../contract/host-report.ts";
+import { Activity } from "../process/activity.ts";
 import type { GpuLedger } from "./gpu-ledger.ts";
 import type { ProcessTable } from "./processes.ts";
 import type { Container } from "./runtime.ts";

@@ -1,7 +1,8 @@
 import { ApiError } from "../contract/errors.ts";
 import type { ContainerExit, ContainerStatus, Deadline, StartResult, StartSpec } from "../contract/host-protocol.ts";
 import { KILLED_RETURNCODE } from "../contract/process.ts";
-import { endedEntry, exitOf, hasEnded } from "./container-end.ts";
+import type { Use } from "../process/activity.ts";
+import { endedEntry, exitOf, hasEnded, removeEnded } from "./container-end.ts";
 import { newEntry, reported, statusOf, type Entry, type ReportedContainers } from "./container-entry.ts";
 import { DeletedGenerations } from "./deleted-generations.ts";
 import { failedStart, launch } from "./launch.ts";
@@ -61,7 +62,10 @@ export class Containers {
     const left = await this.#runtime.recover();
     this.#options.volumes.recover(left);
     this.#recallEnds();
-    const found = left.filter((container) => !this.#hadEnded(container));
+    const found = left.filter(
+      (container) => !removeEnded(this.#entries.get(container.sandboxId), container, this.#options),
+    );
+    const unconfined = new Set(await this.#options.networks.recover(found));
     for (const container of found.toSorted((a, b) => a.generation - b.generation)) {
       const older = this.#entries.get(container.sandboxId);
       const entry = newEntry(container.sandboxId, container.generation);
@@ -71,6 +75,8 @@ export class Containers {
       await table.recover(container);
       entry.started = Promise.resolve({ result: this.#adopt(entry, container, table), container });
       if (older) releaseSoon(older);
+      // What it could reach is more than it may.
+      if (unconfined.has(container)) releaseSoon(entry);
     }
     this.#options.deadlines.sweep(found);
     await this.#logs.recover(new Set(found.map(({ sandboxId, generation }) => `${sandboxId}.${generation}`)));
@@ -84,23 +90,23 @@ export class Containers {
     return reported(this.#entries.values(), this.#options.gpus);
   }
 
-  /** The container, waiting for a start in flight. Throws `sandbox_ended` when it does not run. */
-  async running(sandboxId: string): Promise<Container> {
+  /** The container, waiting for a start in flight. Throws `sandbox_ended` when it does not run, or is of another generation. */
+  async running(sandboxId: string, generation?: number): Promise<Container> {
     const entry = this.#entries.get(sandboxId);
-    if (!entry) throw new ApiError("sandbox_ended");
+    if (!entry || entry.generation !== (generation ?? entry.generation)) throw new ApiError("sandbox_ended");
     const container = entry.container ?? (await entry.started).container;
     if (!container || hasEnded(entry) || entry.isPastDeadline) throw new ApiError("sandbox_ended");
     return container;
   }
 
-  /** Does something with the running container that counts as its use until it is done. */
-  async use<T>(sandboxId: string, work: (container: Container) => Promise<T>): Promise<T> {
+  /** Does something with the running container that counts as its use until it is done, or quiet for so long. */
+  async use<T>(sandboxId: string, work: (container: Container, use: Use) => Promise<T>, quietMs?: number): Promise<T> {
     const container = await this.running(sandboxId);
-    const end = this.#entries.get(sandboxId)!.activity.begin();
+    const use = this.#entries.get(sandboxId)!.activity.begin(quietMs);
     try {
-      return await work(container);
+      return await work(container, use);
     } finally {
-      end();
+      use.end();
     }
   }
 
@@ -133,8 +139,7 @@ export class Containers {
 
   /** Moves the time at which the container is ended. Throws `sandbox_ended` when it does not run. */
   async setDeadline(sandboxId: string, { generation, revision, remaining_ms }: Deadline): Promise<void> {
-    const container = await this.running(sandboxId);
-    if (container.generation !== generation) throw new ApiError("sandbox_ended");
+    const container = await this.running(sandboxId, generation);
     const deadlineAt = Date.now() + remaining_ms;
     if (this.#options.deadlines.move(container, revision, deadlineAt))
       this.#endAt(this.#entries.get(sandboxId)!, container, deadlineAt);
@@ -149,6 +154,7 @@ export class Containers {
   /** Cancels all timers; containers stay as they are, for the next daemon. */
   close(): void {
     for (const entry of this.#entries.values()) entry.cancelTimer();
+    this.#options.networks.close();
     this.#logs.close();
   }
 
@@ -176,16 +182,6 @@ export class Containers {
       entry.cancelTimer = callAt(end.endedAt + KEEP_ENDED_MS, () => this.#forget(entry));
       this.#entries.set(end.sandboxId, entry);
     }
-  }
-
-  /** True of a container that had ended, and whose removal was cut off: it is removed now. */
-  #hadEnded(container: Container): boolean {
-    const entry = this.#entries.get(container.sandboxId);
-    if (!entry?.exit || entry.generation !== container.generation) return false;
-    entry.container = container;
-    holdUntilGone(entry, container, this.#options);
-    releaseSoon(entry);
-    return true;
   }
 
   #adopt(

@@ -9,6 +9,10 @@ import { hostInfo, type HostFacts } from "./host-info.ts";
 import { Inventory, type Promised } from "./inventory/inventory.ts";
 import { ReferenceCensus } from "./inventory/reference-census.ts";
 import { LogArchive } from "./log-archive.ts";
+import { Forbidden } from "./network/forbidden.ts";
+import { Names } from "./network/names.ts";
+import { Networks } from "./network/networks.ts";
+import { TUNNEL_QUIET_MS } from "../process/activity.ts";
 import { Pump } from "./logs/pump.ts";
 import type { ProcessTableOptions } from "./process-table-options.ts";
 import { Reporter } from "./report.ts";
@@ -29,15 +33,19 @@ export interface DaemonOptions extends ProcessTableOptions, HostFacts {
   /** Of the key; 1 if left out. */
   keyVersion?: number;
   promised?: Promised | undefined;
-  /** Where logs, moved deadlines, ends and volumes are kept. */
+  /** Where logs, moved deadlines, ends, network policies and volumes are kept. */
   dataDir: string;
   listen: { host: string; port: number };
   /** Left out: nobody is told what runs here. */
   controlPlaneUrl?: string | undefined;
   /** What of volumes is kept for the next sandbox that mounts them, at most. */
   volumeCacheBytes?: number | undefined;
+  /** Whom sandboxes' names are asked of; by default whom the machine asks. */
+  nameServers?: readonly string[] | undefined;
   /** Where the control plane reaches this host; by default where it listens. */
   advertiseUrl?: string | undefined;
+  /** How long a tunnel's connection on which nothing moves still counts as use of its sandbox. */
+  tunnelQuietMs?: number | undefined;
 }
 
 export interface Daemon {
@@ -70,12 +78,21 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   const starts = shelf ? new WarmStarts(runtime, shelf, gpus) : runtime;
   const { controlPlaneUrl, volumeCacheBytes: cacheBytes } = options;
   const volumes = new Volumes({ dir: `${options.dataDir}/volumes`, controlPlaneUrl, cacheBytes });
-  const parts = { runtime: starts, logs, deadlines, ends, snapshots, gpus, volumes };
+  const networks = new Networks({
+    folder: `${options.dataDir}/networks`,
+    egress: runtime.egress,
+    canSetRules: runtime.capabilities.network_rules ?? false,
+    names: new Names(options.nameServers),
+    forbidden: Forbidden.ofThisMachine(),
+  });
+  const parts = { runtime: starts, logs, deadlines, ends, snapshots, gpus, volumes, networks };
   const containers = new Containers({ ...parts, onExit: soon });
   await containers.recover();
   const attachments = new Attachments({ controlPlaneUrl, hostId, keys });
 
-  const server = createHostServer({ info, runtime, containers, snapshots, volumes, attachments, keys });
+  const { tunnelQuietMs = TUNNEL_QUIET_MS } = options;
+  const context = { info, runtime, containers, snapshots, volumes, networks, attachments, tunnelQuietMs };
+  const server = createHostServer({ ...context, keys });
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);
     server.listen(listen.port, listen.host, resolve);

@@ -1,4 +1,4 @@
-import { MAX_REPORTED_IMAGES } from "../contract/host-protocol.ts";
+import { MAX_REPORTED_IMAGES } from "../contract/host-report.ts";
 
 const INTERVAL_MS = 60_000;
 

@@ -2,6 +2,8 @@ import { ApiError } from "../contract/errors.ts";
 import type { StartResult, StartSpec } from "../contract/host-protocol.ts";
 import type { Entry } from "./container-entry.ts";
 import type { GpuLedger } from "./gpu-ledger.ts";
+import type { Networks } from "./network/networks.ts";
+import { withTrust } from "./network/trust.ts";
 import { release, releaseSoon, STOP_TIMEOUT_MS } from "./release.ts";
 import { StartFailure, type Container, type Runtime } from "./runtime.ts";
 import { tooSlow, unavailable, withTimeLimit } from "./time-limit.ts";
@@ -13,6 +15,7 @@ export interface Launch {
   runtime: Pick<Runtime, "start">;
   gpus: GpuLedger;
   volumes: Volumes;
+  networks: Networks;
   spec: StartSpec;
   entry: Entry;
   /** The one of this sandbox that it replaces. */
@@ -20,21 +23,25 @@ export interface Launch {
 }
 
 /**
- * Starts a container in the place of an older one of its sandbox, with the devices that are to be its own and its volumes mounted. One that comes up after
+ * Starts a container in the place of an older one of its sandbox, with the devices that are to be its own, its volumes mounted and its network held to its policy. One that comes up after
  * its time is ended.
  */
-export async function launch({ runtime, gpus, volumes, spec, entry, older }: Launch): Promise<Container> {
+export async function launch({ runtime, gpus, volumes, networks, spec, entry, older }: Launch): Promise<Container> {
   const starting = (async () => {
     if (older) {
       older.isDeleted = true;
       await withTimeLimit(release(older), STOP_TIMEOUT_MS, tooSlow("Stopping the container"));
       older.processes?.remove();
     }
-    entry.onGone = gpus.take(entry, spec.gpus ?? []);
+    const free = gpus.take(entry, spec.gpus ?? []);
+    entry.onGone = () => {
+      free();
+      networks.release(entry);
+    };
     try {
       const binds = spec.volumes ? await volumes.prepare(entry, spec.volumes) : [];
       entry.lastCommit = volumes.lastCommitOf(entry);
-      return await runtime.start(spec, binds);
+      return await runtime.start(withTrust(spec), binds, networks.preparing(spec));
     } catch (error) {
       entry.onGone();
       await entry.lastCommit?.();

@@ -1,6 +1,6 @@
 import { readdirSync, rmSync } from "node:fs";
 import { idSchema } from "../contract/ids.ts";
-import { Activity } from "./activity.ts";
+import { Activity } from "../process/activity.ts";
 import type { Pump } from "./logs/pump.ts";
 import type { ProcessTableOptions } from "./process-table-options.ts";
 import { ProcessTable } from "./processes.ts";

@@ -1,3 +1,4 @@
+import { isIPv4, isIPv6 } from "node:net";
 import { LabelsSchema, RegionSchema } from "../contract/fields.ts";
 import { parseJoinToken, type JoinToken } from "../contract/host-token.ts";
 import { DEFAULT_WINDOW_BYTES } from "./logs/process-log.ts";
@@ -6,6 +7,7 @@ import { UsageError } from "./usage.ts";
 const MIB = 1_048_576;
 const MAX_WINDOW_MIB = 1024;
 const MAX_CACHE_MIB = 2 ** 30;
+const MAX_PORT = 65_535;
 const MAX_OVERCOMMIT = 1024;
 const MAX_MEMORY_MIB = 2 ** 40;
 const RUNTIMES = ["auto", "docker", "embedded"] as const;
@@ -23,9 +25,10 @@ export const OPTIONS = {
   memory: "SANDBAR_MEMORY",
   "log-window": "SANDBAR_LOG_WINDOW",
   "volume-cache": "SANDBAR_VOLUME_CACHE",
+  dns: "SANDBAR_DNS",
 } as const;
 
-/** As somebody typed them; several labels by commas. */
+/** As somebody typed them; several labels, and several name servers, by commas. */
 export type GivenOptions = { [name in keyof typeof OPTIONS]?: string };
 
 /** What they mean. */
@@ -41,6 +44,8 @@ export interface HostOptions extends JoinToken {
   windowBytes: number;
   /** Of volumes, kept for the next sandbox that mounts them; undefined: as the disk is. */
   volumeCacheBytes: number | undefined;
+  /** As `ADDRESS`, or `ADDRESS:PORT` with brackets around one of IPv6; undefined: those of the machine. */
+  nameServers: string[] | undefined;
 }
 
 /** Throws {@link UsageError}, naming the flag. */
@@ -72,6 +77,7 @@ export function readOptions(given: GivenOptions): HostOptions {
     },
     windowBytes: bytesOf("--log-window", given["log-window"], { min: 1, max: MAX_WINDOW_MIB }) ?? DEFAULT_WINDOW_BYTES,
     volumeCacheBytes: bytesOf("--volume-cache", given["volume-cache"], { min: 0, max: MAX_CACHE_MIB }),
+    nameServers: given.dns?.split(",").map((server) => parseNameServer(server.trim())),
   };
 }
 
@@ -88,8 +94,15 @@ const isRuntime = (text: string): text is HostOptions["runtime"] => (RUNTIMES as
 function parseListen(text: string): HostOptions["listen"] {
   const match = /^(?:\[([0-9a-fA-F:]+)\]|([^:[\]]+)):(\d{1,5})$/.exec(text);
   const port = Number(match?.[3]);
-  if (!match || port > 65_535) throw new UsageError(`--listen must be HOST:PORT, not "${text}"`);
+  if (!match || port > MAX_PORT) throw new UsageError(`--listen must be HOST:PORT, not "${text}"`);
   return { host: (match[1] ?? match[2])!, port };
+}
+
+function parseNameServer(text: string): string {
+  const [, bracketed, plain, port] = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]]+))(?::(\d{1,5}))?$/.exec(text) ?? [];
+  const isServer = isIPv6(text) || ((isIPv6(bracketed ?? "") || isIPv4(plain ?? "")) && Number(port ?? 53) <= MAX_PORT);
+  if (!isServer) throw new UsageError(`--dns must be ADDRESS or ADDRESS:PORT, not "${text}"`);
+  return text;
 }
 
 function parseRegion(text: string): string {

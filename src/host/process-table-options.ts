@@ -1,4 +1,4 @@
-import type { Activity } from "./activity.ts";
+import type { Activity } from "../process/activity.ts";
 import type { Pump } from "./logs/pump.ts";
 
 export interface ProcessTableOptions {

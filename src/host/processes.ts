@@ -4,7 +4,7 @@ import { MAIN_PROCESS_ID } from "../contract/ids.ts";
 import type { ExecSpec, ProcessStatus } from "../contract/host-protocol.ts";
 import { KILLED_RETURNCODE, type TerminalSize } from "../contract/process.ts";
 import { statusAfter, statusOf } from "../process/process-status.ts";
-import type { Activity } from "./activity.ts";
+import type { Activity } from "../process/activity.ts";
 import { adopt, disown } from "./adoption.ts";
 import { toBase64 } from "./base64.ts";
 import { Journal } from "./journal.ts";
@@ -210,7 +210,7 @@ export class ProcessTable {
 
   #countAsRunning(process: HostProcess, isProbe = false): void {
     this.#running++;
-    const end = isProbe ? () => {} : this.#activity.begin();
+    const end = isProbe ? () => {} : this.#activity.begin().end;
     void process.ended.then(() => {
       this.#running--;
       end();

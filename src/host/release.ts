@@ -1,6 +1,7 @@
 import { ApiError } from "../contract/errors.ts";
 import type { Entry } from "./container-entry.ts";
 import type { GpuLedger } from "./gpu-ledger.ts";
+import type { Networks } from "./network/networks.ts";
 import type { Container } from "./runtime.ts";
 import type { Snapshots } from "./snapshots.ts";
 import { LAST_COMMIT_MS, type Volumes } from "./volumes/volumes.ts";
@@ -45,9 +46,19 @@ export function releaseSoon(entry: Entry): void {
   });
 }
 
+export interface Ledgers {
+  gpus: GpuLedger;
+  volumes: Volumes;
+  networks: Networks;
+}
+
 /** Makes it known what a container found here holds of this machine, until nothing of it is left. */
-export function holdUntilGone(entry: Entry, { gpus }: Container, ledgers: { gpus: GpuLedger; volumes: Volumes }): void {
-  entry.onGone = ledgers.gpus.adopt(entry, gpus);
+export function holdUntilGone(entry: Entry, { gpus }: Container, ledgers: Ledgers): void {
+  const free = ledgers.gpus.adopt(entry, gpus);
+  entry.onGone = () => {
+    free();
+    ledgers.networks.release(entry);
+  };
   entry.lastCommit = ledgers.volumes.lastCommitOf(entry);
 }
 

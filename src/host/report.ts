@@ -1,5 +1,5 @@
 import type { HostInfo } from "../contract/host-info.ts";
-import { HostOrdersSchema, type HostOrders, type HostReport } from "../contract/host-protocol.ts";
+import { HostOrdersSchema, type HostOrders, type HostReport } from "../contract/host-report.ts";
 import { CONTROL_PLANE_AUDIENCE } from "../contract/host-token.ts";
 import type { Containers } from "./containers.ts";
 import type { HostKeys } from "./host-keys.ts";

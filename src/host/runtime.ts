@@ -12,6 +12,7 @@ export interface Runtime {
   /** The image of a sandbox that names none. */
   readonly defaultImage: string;
   readonly capabilities: Capabilities;
+  readonly egress: Egress;
   /** What its containers share. */
   readonly resources: Resources;
   /** Starts containers ahead of their sandboxes; absent where that cannot be done. */
@@ -20,7 +21,7 @@ export interface Runtime {
    * Makes and starts a container. Throws {@link StartFailure} when it never can; leaves nothing behind
    * whenever it throws.
    */
-  start(spec: StartSpec, binds?: readonly Bind[]): Promise<Container>;
+  start(spec: StartSpec, binds?: readonly Bind[], prepare?: Prepare): Promise<Container>;
   /** The containers of sandboxes that an earlier run of this daemon left, running or ended, found by label or state file. */
   recover(): Promise<Container[]>;
   /** Whether the snapshot is on this machine. */
@@ -36,6 +37,15 @@ export interface Runtime {
   /** Removes a snapshot; nothing happens when there is none. */
   removeImage(imageId: string): Promise<void>;
 }
+
+/** How containers reach others: by a way of their own, or by this daemon's gate (`network/gate.ts`) only. */
+export type Egress = "routed" | "gated";
+
+/**
+ * Called once a container stands and before anything of its sandbox runs in it: it is not started where this throws. Without a first
+ * process of ours there is no such moment, and a runtime that is given one refuses with {@link StartFailure}.
+ */
+export type Prepare = (container: Container) => Promise<void>;
 
 /** A folder of this machine that a container sees at a path of its own; the folder itself is root's there. */
 export interface Bind {
@@ -77,7 +87,7 @@ export interface WarmContainer {
    * Makes it the sandbox's, as if it had been started from this spec: with the variables, the entrypoint and the deadline. Throws
    * {@link StartFailure} where a new one could not start either; leaves nothing behind whenever it throws.
    */
-  adopt(spec: StartSpec): Promise<Container>;
+  adopt(spec: StartSpec, prepare?: Prepare): Promise<Container>;
   /** Removes it with all it left on this machine. Idempotent. */
   stop(): Promise<void>;
 }
@@ -89,6 +99,8 @@ export interface SpawnSpec extends Pick<
 > {
   /** Its input: none, what this daemon gives it now, or left open also over a restart of this daemon. */
   input: "none" | "once" | "open";
+  /** Much is to pass its pipes: those hold more then, where this machine has them in its hand. */
+  isBulk?: boolean;
 }
 
 /** One container. It exists until `stop` is done, also after its own end. */
@@ -127,6 +139,11 @@ export interface Container {
   openRoot?(): number | undefined;
   /** Whether its processes see every file of it, as they are started without a user; then whoever opens its root sees what they see. */
   seesEveryFile?(): boolean;
+  /**
+   * Opens the container's network namespace; the caller closes it. Undefined where this daemon may not, or the network is not of this
+   * machine's kernel; throws `sandbox_ended`.
+   */
+  openNetwork?(): number | undefined;
   /** Opens a TCP connection to a port inside; rejects with ECONNREFUSED when nothing listens. */
   dial(port: number): Promise<Duplex>;
   /** Keeps the filesystem as an image on this machine. The container keeps running. `size` in bytes. */

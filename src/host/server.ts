@@ -3,7 +3,7 @@ import type { Duplex } from "node:stream";
 import { ApiError } from "../contract/errors.ts";
 import { ReplayGuard, verifyRequest } from "../contract/host-token.ts";
 import type { HostKeys } from "./host-keys.ts";
-import { forwardUpgrade } from "./proxy.ts";
+import { proxyUpgrade } from "./server/proxy-routes.ts";
 import { problemOf, sendError, toApiError } from "./server/respond.ts";
 import type { HostContext } from "./server/route.ts";
 import { findRoute } from "./server/router.ts";
@@ -62,9 +62,7 @@ export function createHostServer(options: HostServerOptions): Server {
       const { path } = splitTarget(request.url!);
       const { args } = findRoute(request.method!, path);
       if (!PROXY_PATH.test(path)) throw new ApiError("invalid_request", { detail: "This path upgrades to nothing." });
-      await options.containers.use(args[0]!, (container) =>
-        forwardUpgrade(container, Number(args[1]), request, socket, head),
-      );
+      await proxyUpgrade(options, args, request, socket, head);
     } catch (error) {
       refuseUpgrade(socket, toApiError(error));
     }

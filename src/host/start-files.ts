@@ -1,4 +1,4 @@
-import { mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import type { z } from "zod";
 import { writeWhole } from "./whole-file.ts";
 
@@ -22,6 +22,11 @@ export class StartFiles<Content> {
   /** Undefined where there is none, or one that makes no sense. */
   read(start: Start): Content | undefined {
     return this.#parse(nameOf(start));
+  }
+
+  /** Whether there is one, also one that makes no sense. */
+  has(start: Start): boolean {
+    return existsSync(`${this.#folder}/${nameOf(start)}`);
   }
 
   /** The whole of it or, when the disk is full, an error. */

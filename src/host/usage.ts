@@ -26,6 +26,9 @@ variables, go before what was kept.
   --volume-cache MIB    of volumes, kept for the next sandboxes   SANDBAR_VOLUME_CACHE
                         that mount them; default 10240, or a
                         tenth of the disk if that is less
+  --dns ADDRESS[:PORT]  whom the names of sandboxes with rules    SANDBAR_DNS
+                        are asked of; repeatable (the variable:
+                        by commas); default: whom the machine asks
   --no-run              with join: does not run the host
   --ephemeral           end all sandboxes when the host ends, and end when the parent does
   --help

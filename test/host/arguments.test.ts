@@ -46,6 +46,13 @@ test("a host is described by flags or variables, the flags first", () => {
   });
 });
 
+test("several name servers are given by several flags, or in a variable by commas", () => {
+  const servers = ["192.0.2.1", "192.0.2.2:5353", "2001:db8::1", "[2001:db8::2]:5353"];
+  expect(host([...REQUIRED, ...servers.flatMap((server) => ["--dns", server])]).nameServers).toEqual(servers);
+  expect(host(REQUIRED, { SANDBAR_DNS: servers.join(", ") }).nameServers).toEqual(servers);
+  expect(host(REQUIRED).nameServers).toBeUndefined();
+});
+
 test.each([
   [["--region", "EU West"], /--region must be/],
   [["--region", ""], /--region must be/],
@@ -62,6 +69,9 @@ test.each([
   [["--memory", "64G"], /--memory must be .*MiB.*"64G"/],
   [["--log-window", "0"], /--log-window must be 1 to 1024/],
   [["--volume-cache", "1G"], /--volume-cache must be 0 to .*MiB.*"1G"/],
+  [["--dns", "example.com"], /--dns must be ADDRESS/],
+  [["--dns", "192.0.2.1:70000"], /--dns must be ADDRESS/],
+  [["--dns", "192.0.2.1", "--dns", ""], /--dns must be ADDRESS/],
   [["--no-run"], /--no-run is for sandbar host join/],
   [["--control-plane", "https://other.test"], /are the same/],
   [["join", "again"], /unexpected argument "again"/],

@@ -1,6 +1,7 @@
 import { execFileSync } from "node:child_process";
 import { mkdirSync } from "node:fs";
-import { isRoot } from "./cloudflare-agent.ts";
+
+export const isRoot = process.getuid?.() === 0;
 
 /** Why this command fails; undefined where it does not. */
 export function failureOf(program: string, ...args: string[]): string | undefined {

@@ -16,6 +16,7 @@ import {
 /** A runtime without containers: processes of this machine, by `child_process`. For tests of what lies above. */
 export class ChildRuntime implements Runtime {
   readonly kind = "embedded";
+  readonly egress = "gated";
   readonly defaultImage = "host";
   readonly capabilities = {
     cpu_limit: false,

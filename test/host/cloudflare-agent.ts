@@ -23,7 +23,7 @@ import { until } from "./signed-host.ts";
 export const noPerl = missing();
 if (noPerl) console.log(`Cloudflare's agent: skipped, ${noPerl}`);
 
-export const isRoot = process.getuid?.() === 0;
+export { isRoot } from "./as-root.ts";
 
 function missing(): string | undefined {
   try {

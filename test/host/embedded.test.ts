@@ -187,7 +187,7 @@ describe("walls", () => {
     }
     const status = (await exec(container, ["cat", "/proc/self/status"])).text;
     expect(status).toMatch(/NoNewPrivs:\t1/);
-    if (isRoot) expect(status).toMatch(/CapBnd:\t00000000a00025fb/);
+    if (isRoot) expect(status).toMatch(/CapBnd:\t00000000a00005fb/);
     expect((await exec(container, ["cat", "/proc/net/dev"])).text.split("\n").length).toBe(4);
   });
 

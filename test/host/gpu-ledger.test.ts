@@ -8,6 +8,7 @@ import { launch } from "../../src/host/launch.ts";
 import { Volumes } from "../../src/host/volumes/volumes.ts";
 import type { WarmShelf } from "../../src/host/warm/shelf.ts";
 import { WarmStarts } from "../../src/host/warm/starts.ts";
+import { noNetworks } from "./no-networks.ts";
 import { ChildContainer, ChildRuntime } from "./child-runtime.ts";
 import { SignedHost, until } from "./signed-host.ts";
 import { StandInGpus } from "./stand-in-gpus.ts";
@@ -133,7 +134,8 @@ test("a start that comes after its time has its device until what came is gone",
     const coming = Promise.withResolvers<ChildContainer>();
     runtime.start = () => coming.promise;
     const volumes = new Volumes({ dir: "/nowhere" });
-    const launching = launch({ runtime, gpus: ledger, volumes, spec, entry, older: undefined });
+    const networks = noNetworks();
+    const launching = launch({ runtime, gpus: ledger, volumes, networks, spec, entry, older: undefined });
     entry.started = launching.then(() => undefined as never);
     entry.started.catch(() => {});
     const late = expect(launching).rejects.toThrow("did not start in time");

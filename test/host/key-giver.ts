@@ -1,6 +1,6 @@
 import { createServer } from "node:http";
 import { json } from "node:stream/consumers";
-import { HostReportSchema } from "../../src/contract/host-protocol.ts";
+import { HostReportSchema } from "../../src/contract/host-report.ts";
 import { CONTROL_PLANE_AUDIENCE, deriveHostKey, verifyRequest } from "../../src/contract/host-token.ts";
 
 export const SECRET = "a-signing-secret-of-tests-0123456789";

@@ -1,7 +1,7 @@
 import { mkdtempSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import type { HostReport } from "../../src/contract/host-protocol.ts";
+import type { HostReport } from "../../src/contract/host-report.ts";
 import { newId } from "../../src/contract/ids.ts";
 import { HostKeys } from "../../src/host/host-keys.ts";
 import { ReferenceCensus } from "../../src/host/inventory/reference-census.ts";

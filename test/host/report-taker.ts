@@ -1,6 +1,6 @@
 import { createServer, type Server } from "node:http";
 import { json } from "node:stream/consumers";
-import { HostReportSchema, type HostOrders, type HostReport } from "../../src/contract/host-protocol.ts";
+import { HostReportSchema, type HostOrders, type HostReport } from "../../src/contract/host-report.ts";
 import { CONTROL_PLANE_AUDIENCE, verifyRequest } from "../../src/contract/host-token.ts";
 import { listening } from "./signed-host.ts";
 

@@ -257,7 +257,7 @@ describe("a container fits", () => {
   it("what is the same, whatever else is asked for", () => {
     const asked = { entrypoint: ["true"], env: { A: "b" }, pty: { rows: 1, cols: 1 }, warm: warm_id };
     expect(misfit(made, startSpec({ ...same, ...asked }))).toBeUndefined();
-    const equal = { gpus: ["GPU-b", "GPU-a"], block_network: false, image_source: { ...source, token: "other" } };
+    const equal = { gpus: ["GPU-b", "GPU-a"], image_source: { ...source, token: "other" } };
     expect(misfit(made, startSpec({ ...same, ...equal }))).toBeUndefined();
   });
 
@@ -269,7 +269,6 @@ describe("a container fits", () => {
     ["memory", { memory: 65 }],
     ["gpus", { gpus: ["GPU-a"] }],
     ["workdir", { workdir: "/" }],
-    ["block_network", { block_network: true }],
     ["raw_ports", { raw_ports: [80] }],
   ])("not another %s", (field, other) => {
     expect(misfit(made, startSpec({ ...same, ...other }))).toBe(field);

@@ -1,7 +1,8 @@
-import { connect } from "node:net";
+import { closeSync } from "node:fs";
 import type { Duplex } from "node:stream";
 import { ApiError, unsupported } from "../../contract/errors.ts";
 import type { ContainerExit, StartSpec } from "../../contract/host-protocol.ts";
+import { dialAcross, dialIn } from "../network/namespace.ts";
 import { readEntrypointCode } from "../launcher/entrypoint.ts";
 import { TERM } from "../linux/terminal.ts";
 import type { Container, Spawned, SpawnSpec } from "../runtime.ts";
@@ -24,7 +25,6 @@ import { removeContainer } from "./removal.ts";
 import { snapshotContainer } from "./snapshot.ts";
 import { TOOLS_MOUNT } from "./tools.ts";
 
-const DIAL_TIMEOUT_MS = 5_000;
 const EXEC_ID = /^[0-9a-f]{64}$/;
 
 /** What starts the processes of a container, beside the engine. */
@@ -191,21 +191,20 @@ export class DockerContainer implements Container {
     return this.#execContext.view?.seesEveryFile() ?? false;
   }
 
-  /** Goes to the container's own address, so the host must share the engine's network: Docker Desktop's machine does not. */
-  dial(port: number): Promise<Duplex> {
-    return new Promise((resolve, reject) => {
-      if (!this.#address) return reject(new Error("the container has ended, or has no address on this host"));
-      const socket = connect({ host: this.#address, port, allowHalfOpen: true });
-      const timer = setTimeout(() => {
-        socket.destroy(Object.assign(new Error(`port ${port} does not answer`), { code: "ETIMEDOUT" }));
-      }, DIAL_TIMEOUT_MS);
-      socket.once("error", reject).once("close", () => clearTimeout(timer));
-      socket.once("connect", () => {
-        clearTimeout(timer);
-        socket.off("error", reject);
-        resolve(socket);
-      });
-    });
+  openNetwork(): number | undefined {
+    if (this.#stopped || this.#exit.hasEnded) throw new ApiError("sandbox_ended");
+    return sharesKernel(this.#parts.info.HostConfig) ? this.#execContext.view?.openNetwork() : undefined;
+  }
+
+  /**
+   * Goes to the container's own address, so the host must share the engine's network: Docker Desktop's machine does not. To a published
+   * port from inside, as its rules may not let this machine in.
+   */
+  async dial(port: number): Promise<Duplex> {
+    if (!this.#address) throw new Error("the container has ended, or has no address on this host");
+    const namespace = port in this.publishedPorts ? this.openNetwork() : undefined;
+    if (namespace === undefined) return dialAcross(this.#address, port);
+    return dialIn(namespace, port, this.#address).finally(() => closeSync(namespace));
   }
 
   async snapshot(imageId: string): Promise<{ size: number }> {

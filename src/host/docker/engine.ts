@@ -47,6 +47,7 @@ export interface EngineInfo {
   NCPU?: number;
   MemTotal?: number;
   DockerRootDir?: string;
+  DefaultRuntime?: string;
   Runtimes?: Record<string, unknown>;
   /** From API 1.50 on. */
   DiscoveredDevices?: { Source: string; ID: string }[];

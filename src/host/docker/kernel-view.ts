@@ -3,6 +3,7 @@ import type { SignalName } from "../../contract/process.ts";
 import { openRootOf } from "../linux/confined.ts";
 import { readOomKills } from "../linux/oom.ts";
 import { seesEveryFile } from "../linux/rights.ts";
+import { openNetworkOf } from "../network/namespace.ts";
 
 const CGROUP_ROOT = "/sys/fs/cgroup";
 /** How many times as long as a scan took the next one is put off. */
@@ -66,6 +67,11 @@ export class KernelView {
   /** The container's root directory; undefined where this daemon may not open it, or the container has ended. */
   openRoot(): number | undefined {
     return this.canSignal ? openRootOf(this.initPid, () => this.isAlive()) : undefined;
+  }
+
+  /** The container's network; undefined where this daemon may not open it. Throws `sandbox_ended`. */
+  openNetwork(): number | undefined {
+    return this.canSignal ? openNetworkOf(this.initPid, () => this.isAlive()) : undefined;
   }
 
   /** Whether the first process, and who is like it, sees every file that it can name. */

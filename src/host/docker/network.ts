@@ -1,18 +1,14 @@
-import { execFile } from "node:child_process";
-import { promisify } from "node:util";
 import { type Engine, EngineError } from "./engine.ts";
+import { keepBridgeFiltered } from "./machine-filter.ts";
 
 const NETWORK = "sandbar";
 const BRIDGE = "sandbar0";
-/** Link-local addresses: where clouds keep a machine's credentials. */
-const METADATA_ADDRESSES = "169.254.0.0/16";
 const ATTEMPTS = 5;
 const RETRY_MS = 200;
-const IPTABLES_TIMEOUT_MS = 10_000;
 
 /**
  * The network of every sandbox on this engine: a bridge on which containers do not reach each other and, where this
- * daemon may set the machine's filter, not the cloud's metadata either. Made once; several daemons share it. Answers its name.
+ * daemon may set the machine's filter, neither the machine itself nor the cloud's metadata. Made once; several daemons share it. Answers its name.
  */
 export async function requireNetwork(engine: Engine): Promise<string> {
   for (let attempt = 1; ; attempt++) {
@@ -31,19 +27,6 @@ export async function requireNetwork(engine: Engine): Promise<string> {
       await new Promise((wake) => setTimeout(wake, RETRY_MS));
     }
   }
-  await blockMetadata();
+  await keepBridgeFiltered(BRIDGE);
   return NETWORK;
-}
-
-/** `DOCKER-USER` is the chain that Docker leaves to the machine's owner, asked before its own. */
-async function blockMetadata(): Promise<void> {
-  const rule = ["DOCKER-USER", "-i", BRIDGE, "-d", METADATA_ADDRESSES, "-j", "DROP"];
-  const run = (action: string) =>
-    promisify(execFile)("iptables", ["-w", "5", action, ...rule], { timeout: IPTABLES_TIMEOUT_MS });
-  try {
-    await run("-C").catch(() => run("-I"));
-  } catch (error) {
-    const reason = String((error as { stderr?: string }).stderr ?? "").trim() || String(error);
-    console.error(`sandbar host: sandboxes can reach ${METADATA_ADDRESSES}: iptables cannot be set here (${reason})`);
-  }
 }

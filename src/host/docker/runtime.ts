@@ -4,11 +4,13 @@ import type { Capabilities } from "../../contract/host-info.ts";
 import type { ImageTarget, StartSpec } from "../../contract/host-protocol.ts";
 import { openRuntimeDir } from "../runtime-dir.ts";
 import { isRoot } from "../linux/programs.ts";
-import { StartFailure, type Bind, type Container, type Resources, type Runtime } from "../runtime.ts";
+import { networkCapabilities } from "../network/nft.ts";
+import { StartFailure, type Bind, type Container, type Prepare, type Resources, type Runtime } from "../runtime.ts";
 import { Engine } from "./engine.ts";
 import type { DockerContainer } from "./container.ts";
 import { Folders } from "./folders.ts";
 import { DockerGpus } from "./gpus.ts";
+import { sharesKernel } from "./hardening.ts";
 import { LocalImages } from "./images.ts";
 import { LABELS } from "./labels.ts";
 import { requireNetwork } from "./network.ts";
@@ -59,6 +61,14 @@ export async function openDockerRuntime(options: DockerRuntimeOptions): Promise<
   const isRemapped = info.SecurityOptions?.some((option) => /^name=(userns|rootless)/.test(option)) ?? false;
   // What the sandbox's users own must be what this daemon may read, and give to them.
   if (reach.hasLauncher && isRoot && !isRemapped) capabilities.volumes = true;
+  // They are the kernel's, which must be the containers' own, and set before anything runs in them.
+  const sharesThisKernel = sharesKernel({ Runtime: process.env["SANDBAR_OCI_RUNTIME"] ?? info.DefaultRuntime });
+  const hindrance = [
+    !reach.hasLauncher && "there is no launcher (apt-get install busybox-static)",
+    isRemapped && "the engine gives a container's users other numbers",
+    !sharesThisKernel && "its containers have a kernel of their own",
+  ].find((why) => why !== false);
+  Object.assign(capabilities, await networkCapabilities("routed", hindrance));
   const addressFile = `${dataDir}/gateway`;
   await forgetMoving(engine, addressFile);
   const registry = new RegistryImages(engine, options.controlPlaneUrl, (address) => writeFile(addressFile, address));
@@ -95,6 +105,7 @@ async function emptyDraftDir(dataDir: string): Promise<string> {
 class DockerRuntime implements Runtime {
   readonly kind = "docker";
   readonly defaultImage = "debian:bookworm-slim";
+  readonly egress = "routed";
   readonly capabilities: Capabilities;
   readonly warm: DockerWarmSource;
   readonly resources: Resources;
@@ -109,10 +120,10 @@ class DockerRuntime implements Runtime {
     this.resources = resources;
   }
 
-  start(spec: StartSpec, binds: readonly Bind[] = []): Promise<Container> {
+  start(spec: StartSpec, binds: readonly Bind[] = [], prepare?: Prepare): Promise<Container> {
     if (binds.length > 0 && !this.capabilities.volumes)
       return Promise.reject(new StartFailure("This host cannot mount volumes."));
-    return this.#starter.start(spec, binds);
+    return this.#starter.start(spec, binds, prepare);
   }
 
   async recover(): Promise<Container[]> {

@@ -1,5 +1,5 @@
 import { unsupported } from "../../contract/errors.ts";
-import { type Bind, StartFailure } from "../runtime.ts";
+import { type Bind, type Prepare, StartFailure } from "../runtime.ts";
 import { withTimeLimit } from "../time-limit.ts";
 import { AttachedMain } from "./attached-main.ts";
 import { ContainerLauncher } from "./container-launcher.ts";
@@ -25,6 +25,7 @@ const WORD_MS = 30_000;
 const MAX_ATTEMPTS = 5;
 /** What would start the entrypoint of the sandbox, and its processes with its variables. */
 const NO_WARM = "nothing can be started ahead on this host: its engine cannot use the launcher";
+const NO_PREPARING = "the network of a sandbox cannot be prepared on this host: its engine cannot use the launcher";
 /** How long what is left of a start that failed is tried to be removed. */
 const DISCARD_MS = 30_000;
 
@@ -49,7 +50,7 @@ export class Starter {
   }
 
   /** Throws {@link StartFailure}, and leaves nothing behind whenever it throws. */
-  async start(spec: BuildSpec, binds: readonly Bind[] = []): Promise<DockerContainer> {
+  async start(spec: BuildSpec, binds: readonly Bind[] = [], prepare?: Prepare): Promise<DockerContainer> {
     const { engine, images, reach } = this.parts;
     let isMade = false;
     try {
@@ -57,9 +58,12 @@ export class Starter {
       for (let attempt = 1; ; attempt++) {
         const plan = this.#plan(spec, image.reference, binds);
         if ("warm_id" in spec && !plan.controlDir) throw new StartFailure(NO_WARM);
+        if (prepare && !plan.controlDir) throw new StartFailure(NO_PREPARING);
         isMade = true;
         try {
-          const started = await (plan.controlDir ? this.#launch(plan, image.info) : this.#run(plan, image.info));
+          const started = await (plan.controlDir
+            ? this.#launch(plan, image.info, prepare)
+            : this.#run(plan, image.info));
           if (started) return started;
         } catch (error) {
           const isOver = attempt === MAX_ATTEMPTS || !(error instanceof EngineError) || !reach.learn(error, plan);
@@ -74,7 +78,7 @@ export class Starter {
   }
 
   /** With a launcher as the first process; undefined when that has turned out not to work here. */
-  async #launch(plan: Plan, image: ImageInspectInfo): Promise<DockerContainer | undefined> {
+  async #launch(plan: Plan, image: ImageInspectInfo, prepare?: Prepare): Promise<DockerContainer | undefined> {
     const { engine, images, reach, isRemapped } = this.parts;
     const { spec } = plan;
     const folders = this.parts.folders.of(folderName(spec));
@@ -91,6 +95,7 @@ export class Starter {
       container = new DockerContainer({ engine, images, info: await engine.inspect(plan.name), folders, launcher });
       if (await this.#isReady(spec, launcher, container)) {
         reach.launcherWorks();
+        await prepare?.(container);
         if (spec.entrypoint) await container.enter(spec.entrypoint, spec.pty);
         await markStarted(folders);
         return container;

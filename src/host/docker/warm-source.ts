@@ -1,5 +1,5 @@
 import type { StartSpec, WarmSpec } from "../../contract/host-protocol.ts";
-import { type Container, StartFailure, type WarmContainer, type WarmSource } from "../runtime.ts";
+import { type Container, type Prepare, StartFailure, type WarmContainer, type WarmSource } from "../runtime.ts";
 import type { DockerContainer } from "./container.ts";
 import { type LauncherFolders, markStarted, unmarkStarted } from "./folders.ts";
 import { adoptedIdentity } from "./identity.ts";
@@ -75,15 +75,16 @@ class DockerWarm implements WarmContainer {
   }
 
   /**
-   * First it counts as half started, then it is written down whose it is, then the entrypoint starts, then it counts as started: a
+   * First it counts as half started, then it is written down whose it is, then it is prepared and the entrypoint starts, then it counts as started: a
    * daemon that is killed on the way leaves one that the next removes, and never one that is two sandboxes', or nobody's with
    * something in it.
    */
-  async adopt(spec: StartSpec): Promise<Container> {
+  async adopt(spec: StartSpec, prepare?: Prepare): Promise<Container> {
     if (!this.#container.isNobodys) throw new Error(`${this.spec.warm_id} is a sandbox's already`);
     try {
       await unmarkStarted(this.#folders);
       this.#container.become(adoptedIdentity(keepAdoption(this.#folders, spec)));
+      await prepare?.(this.#container);
       if (spec.entrypoint) await this.#container.enter(spec.entrypoint, spec.pty);
       await markStarted(this.#folders);
       return this.#container;

@@ -2,9 +2,10 @@
 # Builds a container around itself and becomes its init. Runs as the first process of fresh mount, pid, net, ipc and
 # uts namespaces, with every privilege; only genuine programs of this machine run until those are gone.
 #
-#   boot.sh DIR LAYER_DIR LINKS CAPS [ro|rw SOURCE PATH]...
+#   boot.sh DIR LAYER_DIR LINKS CAPS GATED [ro|rw SOURCE PATH]...
 #                                       DIR: the sandbox's directory; LAYER_DIR: what layers are relative to;
 #                                       LINKS: the targets of /bin and the like; CAPS: what setpriv keeps;
+#                                       GATED: empty, or that rules of its network are to lead what leaves to a gate;
 #                                       SOURCE: a folder of this machine, and where the sandbox is to see it
 #
 # The roots, and why so many:
@@ -14,10 +15,10 @@
 #          the sandbox's own /bin/sh: no program of the sandbox ever has a privilege, not even to change its root,
 #          and as its root is not the namespace's, the kernel lets it make no user namespaces.
 set -eu
-DIR=$1 LAYER_DIR=$2 LINKS=$3 CAPS=$4
+DIR=$1 LAYER_DIR=$2 LINKS=$3 CAPS=$4 GATED=$5
 STAGE=$DIR/stage
 BOX=$STAGE/a/box
-shift 4
+shift 5
 umask 022
 
 # The old /proc still shows the host's numbers: who this is, for the daemon, also after its restart.
@@ -55,6 +56,11 @@ mount -a -T "$DIR/fstab.dev"
 if command -v ip >/dev/null; then ip link set lo up
 elif command -v ifconfig >/dev/null; then ifconfig lo up
 else busybox ip link set lo up; fi
+# Whatever address a program connects to is in here, then: the rules see it, and without them nobody answers.
+if [ -n "$GATED" ]; then
+  ip route add local default dev lo
+  ip -6 route add local default dev lo || :
+fi
 
 cd "$STAGE"
 pivot_root . old

@@ -13,6 +13,7 @@ import { slotOf } from "../launcher/slot.ts";
 import { openRootOf } from "../linux/confined.ts";
 import { seesEveryFile } from "../linux/rights.ts";
 import { openTerminal } from "../linux/terminal.ts";
+import { openNetworkOf } from "../network/namespace.ts";
 import type { Container, Spawned, SpawnSpec } from "../runtime.ts";
 import type { Cgroup } from "./cgroup.ts";
 import { Dialer } from "./dial.ts";
@@ -126,6 +127,12 @@ export class EmbeddedContainer implements Container {
     const init = readInit(this.#parts.dir);
     if (init === undefined || !isAlive(init)) throw new ApiError("sandbox_ended");
     return openRootOf(init.pid, () => isAlive(init));
+  }
+
+  openNetwork(): number | undefined {
+    const init = readInit(this.#parts.dir);
+    if (init === undefined || !isAlive(init)) throw new ApiError("sandbox_ended");
+    return isRoot ? openNetworkOf(init.pid, () => isAlive(init)) : undefined;
   }
 
   seesEveryFile(): boolean {

@@ -1,5 +1,6 @@
 import { existsSync } from "node:fs";
 import { chmod, cp, mkdir, rm, symlink, writeFile, rename } from "node:fs/promises";
+import { RESOLVER } from "../network/rules.ts";
 import { isRoot, run } from "../linux/programs.ts";
 import { programTrees } from "./machine.ts";
 
@@ -57,7 +58,7 @@ const MASKED_PROC_DIRECTORIES = ["acpi", "scsi"];
 /** Makes `dataDir/skeleton`: what lies below every sandbox besides this machine's programs. */
 export async function makeSkeleton(dataDir: string): Promise<void> {
   const final = `${dataDir}/skeleton`;
-  if (existsSync(final)) return;
+  if (existsSync(final)) return nameResolver(final);
   const dir = `${final}.${process.pid}`;
   await rm(dir, { recursive: true, force: true });
   const { trees, links } = programTrees();
@@ -92,11 +93,16 @@ export async function makeSkeleton(dataDir: string): Promise<void> {
   await writeFile(`${etc}/group`, "root:x:0:\ntty:x:5:\nnogroup:x:65534:\n");
   await writeFile(`${etc}/hostname`, "sandbar\n");
   await writeFile(`${etc}/hosts`, "127.0.0.1 localhost sandbar\n::1 localhost ip6-localhost\n");
-  await writeFile(`${etc}/resolv.conf`, "");
+  await nameResolver(dir);
   await rename(dir, final).catch(async (error: Error) => {
     await rm(dir, { recursive: true, force: true });
     if (!existsSync(final)) throw error;
   });
+}
+
+/** As in a container of Docker's: the gate answers there, and nobody where there is none. */
+async function nameResolver(skeleton: string): Promise<void> {
+  await writeFile(`${skeleton}/root/etc/resolv.conf`, `nameserver ${RESOLVER}\noptions ndots:0\n`);
 }
 
 /**

@@ -1,46 +1,21 @@
-import { spawn } from "node:child_process";
-import { closeSync, existsSync, openSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { chmod, mkdir, readFile, readdir, realpath, rm, writeFile } from "node:fs/promises";
 import type { Capabilities } from "../../contract/host-info.ts";
 import type { ImageTarget, StartSpec } from "../../contract/host-protocol.ts";
 import { Launcher } from "../launcher/launcher.ts";
 import { ownCpu, ownMemory } from "../inventory/own-resources.ts";
-import { StartFailure, type Bind, type Container, type Resources, type Runtime } from "../runtime.ts";
-import { Cgroups, MAX_PROCESSES } from "./cgroup.ts";
+import { networkCapabilities } from "../network/nft.ts";
+import { StartFailure, type Bind, type Container, type Prepare, type Resources, type Runtime } from "../runtime.ts";
+import { boot } from "./boot.ts";
+import { Cgroups } from "./cgroup.ts";
 import { openRuntimeDir } from "../runtime-dir.ts";
 import { EmbeddedContainer, INSIDE_DIR } from "./container.ts";
 import { signalIn } from "./init.ts";
 import { KeptStateSchema, writeState } from "./kept-state.ts";
 import { HOST_IMAGE, Images } from "./images.ts";
-import { HOST_ENV, isRoot } from "../linux/programs.ts";
-import { programTrees, UNSHARE } from "./machine.ts";
+import { isRoot } from "../linux/programs.ts";
 import { checkMachine } from "./requirements.ts";
-import { withoutInherited } from "./inherited-files.ts";
 import { fstabs, makeSkeleton, overlayTrees } from "./rootfs.ts";
-
-const BOOT = `${import.meta.dirname}/boot.sh`;
-/** Counted within the user namespace; where there is none, the control group counts. */
-const PROCESS_LIMIT = isRoot ? [] : ["prlimit", `--nproc=${MAX_PROCESSES}:${MAX_PROCESSES}`];
-const BOOT_TIMEOUT_MS = 10_000;
-/** What `boot.sh` says last, before the sandbox's own shell takes over. */
-const ENTERED = "entered";
-/** What it says of an image that has something else where something must be mounted. */
-const NO_DIRECTORY = /^\/.* of the image is no directory$/m;
-/** What Docker leaves to a container, without MKNOD and SYS_CHROOT, which undo the container's own walls. */
-const CAPABILITIES = [
-  "chown",
-  "dac_override",
-  "fsetid",
-  "fowner",
-  "net_raw",
-  "setgid",
-  "setuid",
-  "setfcap",
-  "setpcap",
-  "net_bind_service",
-  "kill",
-  "audit_write",
-];
 
 export interface EmbeddedOptions {
   /** Where containers and snapshots live; made when missing. One daemon at a time. */
@@ -60,11 +35,13 @@ export async function openEmbeddedRuntime(options: EmbeddedOptions): Promise<Run
   const images = await Images.open(dataDir, options.controlPlaneUrl);
   await makeSkeleton(dataDir);
   const runtimeDir = options.runtimeDir ?? (await openRuntimeDir(dataDir));
-  return new EmbeddedRuntime(dataDir, runtimeDir, images, await Cgroups.probe(dataDir));
+  const [cgroups, network] = await Promise.all([Cgroups.probe(dataDir), networkCapabilities("gated")]);
+  return new EmbeddedRuntime(dataDir, runtimeDir, images, cgroups, network);
 }
 
 class EmbeddedRuntime implements Runtime {
   readonly kind = "embedded";
+  readonly egress = "gated";
   readonly defaultImage = HOST_IMAGE;
   readonly capabilities: Capabilities;
   readonly resources: Resources;
@@ -73,7 +50,13 @@ class EmbeddedRuntime implements Runtime {
   readonly #images: Images;
   readonly #cgroups: Cgroups;
 
-  constructor(dataDir: string, runtimeDir: string, images: Images, cgroups: Cgroups) {
+  constructor(
+    dataDir: string,
+    runtimeDir: string,
+    images: Images,
+    cgroups: Cgroups,
+    network: Pick<Capabilities, "network_rules" | "egress_headers">,
+  ) {
     this.#dataDir = dataDir;
     this.#runtimeDir = runtimeDir;
     this.#images = images;
@@ -88,10 +71,13 @@ class EmbeddedRuntime implements Runtime {
       pty: true,
       images: [HOST_IMAGE],
       volumes: true,
+      // Without rules a container reaches nobody at all.
+      block_network: true,
+      ...network,
     };
   }
 
-  async start(spec: StartSpec, binds: readonly Bind[] = []): Promise<Container> {
+  async start(spec: StartSpec, binds: readonly Bind[] = [], prepare?: Prepare): Promise<Container> {
     this.#refuseUnsupported(spec);
     const dir = `${this.#dataDir}/sandboxes/${spec.sandbox_id}`;
     const layers = await this.#images.lend(spec, dir);
@@ -101,7 +87,7 @@ class EmbeddedRuntime implements Runtime {
     const container = new EmbeddedContainer({ dir, controlDir, spec, cgroup, images: this.#images, deadlineAt });
     try {
       cgroup.make(spec);
-      const { image_source: _, volumes: __, ...kept } = spec;
+      const { image_source: _, volumes: __, network: ___, ...kept } = spec;
       await writeState(dir, { ...kept, deadline_at: deadlineAt });
       const signalGroup = signalIn(dir);
       const [launcher] = await Promise.all([
@@ -113,8 +99,19 @@ class EmbeddedRuntime implements Runtime {
       const files = Object.entries(fstabs(this.#dataDir, dir, controlDir, layers));
       await Promise.all(files.map(([name, text]) => writeFile(`${dir}/fstab.${name}`, text)));
       await openToAll(dir);
-      await boot({ dir, layerDir: this.#images.layerDir, cgroups: cgroup.paths, image: spec.image, binds }, launcher);
+      await boot(
+        {
+          dir,
+          layerDir: this.#images.layerDir,
+          cgroups: cgroup.paths,
+          image: spec.image,
+          binds,
+          isGated: prepare !== undefined,
+        },
+        launcher,
+      );
       container.attach(launcher);
+      await prepare?.(container);
       if (spec.entrypoint !== undefined) await container.enter(spec.entrypoint);
       await writeFile(`${dir}/started`, "");
       return container;
@@ -187,57 +184,4 @@ class EmbeddedRuntime implements Runtime {
 /** The root directory of an overlay has the mode of its upper directory. */
 async function openToAll(dir: string): Promise<void> {
   await Promise.all(overlayTrees().map((tree) => chmod(`${dir}/upper/${tree}`, 0o755)));
-}
-
-interface Boot {
-  dir: string;
-  layerDir: string;
-  cgroups: string[];
-  image: string;
-  binds: readonly Bind[];
-}
-
-/** Runs `boot.sh`; resolves when the launcher inside takes commands. The container does not end with this daemon. */
-async function boot({ dir, layerDir, cgroups, image, binds }: Boot, launcher: Launcher): Promise<void> {
-  const log = openSync(`${dir}/boot.log`, "w");
-  const join = cgroups.map((_, index) => `echo 0 >"$${index + 1}/cgroup.procs"`);
-  const script = `${[...join, `shift ${cgroups.length}`].join(" && ")} && exec "$@"`;
-  const capabilities = ["-all", ...CAPABILITIES.map((name) => `+${name}`)].join(",");
-  const volumes = binds.flatMap(({ source, path, readOnly }) => [readOnly ? "ro" : "rw", source, path]);
-  const bootArgv = [dir, layerDir, programTrees().links.join(" "), capabilities, ...volumes];
-  const argv = ["-c", script, "sh", ...cgroups, ...UNSHARE, ...PROCESS_LIMIT, "/bin/sh", BOOT, ...bootArgv];
-  const child = spawn("/bin/sh", argv, { detached: true, stdio: withoutInherited(log), env: HOST_ENV, cwd: "/" });
-  closeSync(log);
-  child.unref();
-  const failed = Promise.withResolvers<never>();
-  const fail = async (how: string) => {
-    const log = (await readFile(`${dir}/boot.log`, "utf8").catch(() => "")).trim();
-    const [inTheWay] = NO_DIRECTORY.exec(log) ?? [];
-    if (inTheWay !== undefined) failed.reject(new StartFailure(`The container cannot be built: ${inTheWay}.`));
-    else if (log.endsWith(ENTERED) && image !== HOST_IMAGE)
-      failed.reject(new StartFailure(`The /bin/sh of the image ${image} does not run.`));
-    else failed.reject(new Error(`The container could not be built: ${log.slice(0, 2000)} (${how})`));
-  };
-  const timer = setTimeout(() => void fail("it takes too long"), BOOT_TIMEOUT_MS);
-  const onExit = () => void fail("its first process has ended");
-  child.once("error", failed.reject);
-  child.once("exit", onExit);
-  try {
-    await Promise.race([launcher.ready, failed.promise]);
-  } catch (error) {
-    launcher.close();
-    killGroup(child.pid);
-    throw error;
-  } finally {
-    clearTimeout(timer);
-    child.off("exit", onExit);
-  }
-}
-
-function killGroup(pid: number | undefined): void {
-  try {
-    if (pid !== undefined) process.kill(-pid, "SIGKILL");
-  } catch {
-    // Already gone.
-  }
 }

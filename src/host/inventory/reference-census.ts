@@ -1,4 +1,4 @@
-import { MAX_REPORTED_IMAGES } from "../../contract/host-protocol.ts";
+import { MAX_REPORTED_IMAGES } from "../../contract/host-report.ts";
 
 const LOOK_MS = 30_000;
 const REPEAT_MS = 600_000;

@@ -1,6 +1,11 @@
 import { z } from "zod";
 import { ApiError } from "../../contract/errors.ts";
-import { DeadlineSchema, SnapshotSpecSchema, StartSpecSchema } from "../../contract/host-protocol.ts";
+import {
+  DeadlineSchema,
+  NetworkUpdateSchema,
+  SnapshotSpecSchema,
+  StartSpecSchema,
+} from "../../contract/host-protocol.ts";
 import { isPortOpen } from "../proxy.ts";
 import { tooSlow, withTimeLimit } from "../time-limit.ts";
 import { readJson, valid } from "./request.ts";
@@ -34,6 +39,12 @@ export const stopContainer: Handler = async ({ host, response, query }, sandboxI
 
 export const setDeadline: Handler = async ({ host, request, response }, sandboxId) => {
   await host.containers.setDeadline(sandboxId!, await readJson(request, DeadlineSchema));
+  sendNothing(response);
+};
+
+export const setNetwork: Handler = async ({ host, request, response }, sandboxId) => {
+  const { generation, revision, policy } = await readJson(request, NetworkUpdateSchema);
+  await host.networks.update(await host.containers.running(sandboxId!, generation), revision, policy);
   sendNothing(response);
 };
 

@@ -1,6 +1,6 @@
 import type { OutgoingHttpHeaders, ServerResponse } from "node:http";
 import { ApiError, asApiError, ERRORS } from "../../contract/errors.ts";
-import { REFUSED_HEADER } from "../../contract/host-answer.ts";
+import { PROBLEM_HEADER, REFUSED_HEADER } from "../../contract/host-answer.ts";
 import { toProblem } from "../../contract/problem.ts";
 
 export function sendJson(response: ServerResponse, body: unknown, status = 200): void {
@@ -38,6 +38,7 @@ export function problemOf(error: ApiError): { status: number; headers: OutgoingH
     headers: {
       "content-type": "application/problem+json",
       "content-length": Buffer.byteLength(body),
+      [PROBLEM_HEADER]: error.code,
       ...(error.code === "unauthenticated" && { [REFUSED_HEADER]: "signature" }),
       ...(error.retryAfter !== undefined && { "retry-after": String(error.retryAfter) }),
       ...(error.code === "range_not_satisfiable" &&

@@ -2,6 +2,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { HostInfo } from "../../contract/host-info.ts";
 import type { Attachments } from "../attachments.ts";
 import type { Containers } from "../containers.ts";
+import type { Networks } from "../network/networks.ts";
 import type { Runtime } from "../runtime.ts";
 import type { Snapshots } from "../snapshots.ts";
 import type { Volumes } from "../volumes/volumes.ts";
@@ -13,7 +14,10 @@ export interface HostContext {
   readonly containers: Containers;
   readonly snapshots: Snapshots;
   readonly volumes: Volumes;
+  readonly networks: Networks;
   readonly attachments: Attachments;
+  /** How long a tunnel's connection on which nothing moves still counts as use of its sandbox. */
+  readonly tunnelQuietMs: number;
 }
 
 /** One verified call. */

@@ -1,6 +1,6 @@
 import type { StartSpec, WarmSpec } from "../../contract/host-protocol.ts";
 import type { GpuLedger } from "../gpu-ledger.ts";
-import type { Container, WarmContainer, WarmSource } from "../runtime.ts";
+import type { Container, Prepare, WarmContainer, WarmSource } from "../runtime.ts";
 
 /** How long devices that were just given up are waited for. */
 const LEAVING_MS = 10_000;
@@ -66,9 +66,9 @@ class HeldWarm implements WarmContainer {
   }
 
   /** Whoever starts the sandbox has taken them for it before: either it has them now, or nobody. */
-  async adopt(spec: StartSpec): Promise<Container> {
+  async adopt(spec: StartSpec, prepare?: Prepare): Promise<Container> {
     try {
-      const container = await this.#warm.adopt(spec);
+      const container = await this.#warm.adopt(spec, prepare);
       this.#free();
       return container;
     } catch (error) {

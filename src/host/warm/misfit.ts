@@ -10,7 +10,6 @@ const MADE_OF = {
   memory: (spec) => spec.memory,
   gpus: (spec) => spec.gpus?.toSorted(),
   workdir: (spec) => spec.workdir,
-  block_network: (spec) => spec.block_network ?? false,
 } satisfies Record<string, (spec: Omit<WarmSpec, "warm_id">) => unknown>;
 
 /** The field of the sandbox's spec for which a container made from the other cannot be its; undefined where it fits. */
