@@ -1,4 +1,4 @@
-import { unsupportedFields } from "../backends/backend.ts";
+import { unsupportedFields } from "../backends/unsupported-fields.ts";
 import {
   CLOUDFLARE_CAPABILITIES,
   DEFAULT_IMAGE as DEFAULT_CONTAINER_IMAGE,
@@ -44,12 +44,17 @@ export async function createSandbox(
 ): Promise<Sandbox> {
   const before = isFirst ? undefined : await describeIfThere(env, environment, sandboxId);
   if (before) return before;
-  const [found, { secrets }, { volumes }] = await Promise.all([
+  const [found, { secrets, egress_headers: egressHeaders }, { volumes }] = await Promise.all([
     findImage(env, environment, asked.image),
     withSecretIds(env, environment, asked),
     withVolumeIds(env, environment, asked),
   ]);
-  const create = { ...asked, ...(secrets && { secrets }), ...(volumes && { volumes }) };
+  const create = {
+    ...asked,
+    ...(secrets && { secrets }),
+    ...(egressHeaders && { egress_headers: egressHeaders }),
+    ...(volumes && { volumes }),
+  };
   const backend = create.backend ?? found?.backend ?? defaultBackend(env);
   if (found) requireMadeFor(found.backend, backend);
   const place = found?.place;

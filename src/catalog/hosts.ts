@@ -1,6 +1,6 @@
 import { and, eq, isNull, sql } from "drizzle-orm";
 import type { Host, HostPatch } from "../contract/host.ts";
-import type { HostReport } from "../contract/host-protocol.ts";
+import type { HostReport } from "../contract/host-report.ts";
 import type { Page } from "../contract/list.ts";
 import { Keyset, type PageRequest } from "./cursor.ts";
 import { openDatabase, type Database } from "./database.ts";

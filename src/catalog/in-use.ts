@@ -12,7 +12,11 @@ const MAX_USERS_NAMED = 10;
 
 /** Which sandboxes have the secret, or the volume. */
 export const secretUsed = (environment: string, id: string): SQL =>
-  usedIn(environment, sql`${id} IN (SELECT value FROM json_each(${sandboxes.doc}, '$.secrets'))`);
+  usedIn(
+    environment,
+    sql`(${id} IN (SELECT value FROM json_each(${sandboxes.doc}, '$.secrets'))
+      OR ${id} IN (SELECT json_extract(value, '$.secret') FROM json_each(${sandboxes.doc}, '$.egress_headers')))`,
+  );
 export const volumeUsed = (environment: string, id: string): SQL =>
   usedIn(
     environment,

@@ -70,9 +70,9 @@ export class SecretCatalog {
   async named(
     ofEnvironment: string,
     references: readonly string[],
-  ): Promise<Pick<SecretRow, "secretId" | "name" | "wrappedBy">[]> {
+  ): Promise<Pick<SecretRow, "secretId" | "name" | "keys" | "wrappedBy">[]> {
     return this.#db
-      .select({ secretId, name, wrappedBy })
+      .select({ secretId, name, keys, wrappedBy })
       .from(secrets)
       .where(
         and(eq(environment, ofEnvironment), or(inArray(secretId, [...references]), inArray(name, [...references]))),

@@ -13,6 +13,7 @@ const THE_ONE = "main";
 /** All of them change nothing the second time, and so may be asked again of an object that was lost while it was asked. */
 const REPEATABLE: ReadonlySet<keyof PlacementRpc> = new Set([
   "admit",
+  "amend",
   "reserve",
   "release",
   "report",

@@ -1,10 +1,10 @@
 import type { HostPlacement } from "../backends/backend.ts";
-import type { HostReport } from "../contract/host-protocol.ts";
+import type { HostReport } from "../contract/host-report.ts";
 import { limitsOf, type LimitVariables } from "../contract/limits.ts";
 import { imageFor, unsupported } from "./admission.ts";
 import { Bookings, type Booking } from "./bookings.ts";
 import { Inventory } from "./inventory.ts";
-import { demandOf } from "./judge.ts";
+import { demandOf, refusals } from "./judge.ts";
 import { lineIsFull, QUEUE_LIMITS, whyWaiting } from "./line.ts";
 import type { Decision } from "./policy/model.ts";
 import { Scheduler } from "./policy/scheduler.ts";
@@ -69,6 +69,14 @@ export class Desk {
     const outcome = this.#book({ ...request, create: { ...request.create, image } }, [], now);
     if ("kind" in outcome && outcome.kind === "full") throw lineIsFull(outcome);
     return { image, place: this.#placeFor(request.sandboxId) };
+  }
+
+  amend(request: PlacementRequest): void {
+    const booking = this.#bookings.get(request.sandboxId);
+    const kind = booking && this.#inventory.kindOf(booking.hostId);
+    if (!kind) return void this.admit(request);
+    const errors = refusals(request, kind);
+    if (errors.length > 0) throw unsupported(errors);
   }
 
   async reserve(request: PlacementRequest, { excluded, waitMs }: ReserveOptions): Promise<Reservation> {

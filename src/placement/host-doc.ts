@@ -1,5 +1,5 @@
 import { HOST_ALIVE_MS } from "../contract/host.ts";
-import type { HostReport } from "../contract/host-protocol.ts";
+import type { HostReport } from "../contract/host-report.ts";
 import type { FleetHost } from "./policy/model.ts";
 import type { HostStanding } from "./rpc.ts";
 

@@ -1,6 +1,6 @@
 import { ApiError } from "../contract/errors.ts";
 import { HOST_ALIVE_MS } from "../contract/host.ts";
-import { MAX_REPORTED_IMAGES, type HostReport } from "../contract/host-protocol.ts";
+import { MAX_REPORTED_IMAGES, type HostReport } from "../contract/host-report.ts";
 import type { HostPlacement } from "../backends/backend.ts";
 import { fleetHostOf, isOpen, isTrusted, type HostDoc } from "./host-doc.ts";
 import { kindsOf } from "./host-kinds.ts";

@@ -1,4 +1,4 @@
-import { unsupportedFields } from "../backends/backend.ts";
+import { unsupportedFields } from "../backends/unsupported-fields.ts";
 import { DEFAULT_CPU, DEFAULT_MEMORY } from "../contract/fields.ts";
 import type { FieldError } from "../contract/errors.ts";
 import { ANY_GPU, parseGpu } from "../contract/gpu.ts";
@@ -12,6 +12,10 @@ export type HostKind = Omit<HostInfo, "host_id">;
 
 /** In the place of any volumes. */
 const ANY_VOLUMES = { "/any": { volume_id: "any", read_only: false } };
+/** In the place of any rules of a network: of a list matters besides whether it is empty. */
+const ANY_CIDRS = ["192.0.2.0/24"];
+const ANY_DOMAINS = ["any.example"];
+const ANY_HEADERS = [{ domain: "any.example", header: "any", secret: "any" }];
 /** Whose refusal is told, of several. */
 const NEAREST = "the host that comes nearest";
 
@@ -68,7 +72,7 @@ export function nearest(all: FieldError[][]): FieldError[] {
  * waits too: what users write at length, as the command of a probe, would fill the memory of all.
  */
 function judgedOf({ create, place }: Asked): Asked["create"] {
-  const { image, region, host_labels, block_network, volumes } = create;
+  const { image, region, host_labels, volumes } = create;
   const { encrypted_ports, unencrypted_ports, readiness_probe } = create;
   const isAnywhere = place?.source !== undefined || image?.startsWith("im-");
   return {
@@ -79,11 +83,23 @@ function judgedOf({ create, place }: Asked): Asked["create"] {
     ...(create.pty && { pty: { rows: 1, cols: 1 } }),
     ...(region !== undefined && { region }),
     ...(host_labels && { host_labels }),
-    ...(block_network && { block_network }),
+    ...judgedNetworkOf(create),
     ...(Object.keys(volumes ?? {}).length > 0 && { volumes: ANY_VOLUMES }),
     ...(encrypted_ports && { encrypted_ports }),
     ...(unencrypted_ports?.length && { unencrypted_ports: unencrypted_ports.slice(0, 1) }),
     ...(readiness_probe && "tcp" in readiness_probe && { readiness_probe }),
+  };
+}
+
+function judgedNetworkOf(create: Asked["create"]): Asked["create"] {
+  const { outbound_cidr_allowlist: cidrs, outbound_domain_allowlist: domains } = create;
+  const { block_network, inbound_cidr_allowlist: inbound, unencrypted_ports: ports, egress_headers: headers } = create;
+  return {
+    ...(block_network && { block_network }),
+    ...(cidrs && { outbound_cidr_allowlist: cidrs.length > 0 ? ANY_CIDRS : [] }),
+    ...(domains && { outbound_domain_allowlist: domains.length > 0 ? ANY_DOMAINS : [] }),
+    ...(inbound && ports?.length && { inbound_cidr_allowlist: ANY_CIDRS }),
+    ...(headers?.length && { egress_headers: ANY_HEADERS }),
   };
 }
 

@@ -1,6 +1,6 @@
 import { DurableObject } from "cloudflare:workers";
 import type { HostPlacement } from "../backends/backend.ts";
-import type { HostReport } from "../contract/host-protocol.ts";
+import type { HostReport } from "../contract/host-report.ts";
 import type { PoolPatch } from "../contract/pool.ts";
 import { replyWith, type Replies } from "../rpc/api-reply.ts";
 import { Desk, type DeskEnv } from "./desk.ts";
@@ -21,6 +21,10 @@ export class Placement<Env extends DeskEnv = DeskEnv> extends DurableObject<Env>
 
   admit(request: PlacementRequest) {
     return replyWith(async () => this.#desk.admit(request));
+  }
+
+  amend(request: PlacementRequest) {
+    return replyWith(async () => this.#desk.amend(request));
   }
 
   reserve(request: PlacementRequest, options: ReserveOptions) {

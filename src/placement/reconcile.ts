@@ -1,6 +1,6 @@
 import { ImageCatalog } from "../catalog/images.ts";
 import { SandboxCatalog } from "../catalog/sandboxes.ts";
-import type { HostOrders, HostReport } from "../contract/host-protocol.ts";
+import type { HostOrders, HostReport } from "../contract/host-report.ts";
 import { inBatches } from "../rpc/in-batches.ts";
 
 /** What reconciliation asks of a sandbox's object. */

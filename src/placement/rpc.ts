@@ -1,6 +1,7 @@
 import type { HostPlacement } from "../backends/backend.ts";
 import type { HostUse } from "../contract/host.ts";
-import type { HostReport, WarmSpec } from "../contract/host-protocol.ts";
+import type { WarmSpec } from "../contract/host-protocol.ts";
+import type { HostReport } from "../contract/host-report.ts";
 import type { Page } from "../contract/list.ts";
 import type { Pool, PoolCreate, PoolPatch } from "../contract/pool.ts";
 import type { SandboxCreate } from "../contract/sandbox.ts";
@@ -16,6 +17,10 @@ export const PLACING_FIELDS = [
   "region",
   "host_labels",
   "block_network",
+  "outbound_cidr_allowlist",
+  "outbound_domain_allowlist",
+  "inbound_cidr_allowlist",
+  "egress_headers",
   "volumes",
   "pty",
   "encrypted_ports",
@@ -96,6 +101,11 @@ export interface PlacementRpc {
    * fields that no host can honour and what there is, `image_elsewhere`, and `rate_limited` or `at_capacity` when too many wait.
    */
   admit(request: PlacementRequest): Promise<Admission>;
+  /**
+   * A sandbox that was taken in, and has not started, asks for something else. Throws `unsupported_by_backend` where the host of its
+   * place, or without one every host, cannot honour it; else it waits by that from now on.
+   */
+  amend(request: PlacementRequest): Promise<void>;
   /** The place of a sandbox. Asked again it answers the same, unless that host is excluded by now. */
   reserve(request: PlacementRequest, options: ReserveOptions): Promise<Reservation>;
   /** Gives up the sandbox's place, or its turn. Nothing happens where it has none. */

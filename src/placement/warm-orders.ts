@@ -53,7 +53,7 @@ export class WarmOrders {
 
 async function specOf({ warmId, pool, booking: { gpus } }: PoolContainer, grantPull: GrantPull): Promise<WarmSpec> {
   const { environment, create, place } = pool;
-  const { image, cpu, memory, workdir, block_network } = create;
+  const { image, cpu, memory, workdir } = create;
   const source = place?.source;
   return {
     warm_id: warmId,
@@ -64,6 +64,5 @@ async function specOf({ warmId, pool, booking: { gpus } }: PoolContainer, grantP
     ...(memory !== undefined && { memory }),
     ...(gpus.length > 0 && { gpus: [...gpus] }),
     ...(workdir !== undefined && { workdir }),
-    ...(block_network !== undefined && { block_network }),
   };
 }

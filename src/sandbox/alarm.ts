@@ -38,7 +38,7 @@ async function once(timer: Timer, parts: Parts, waitUntil: (work: Promise<unknow
 
 async function fire(timer: Timer, parts: Parts, waitUntil: (work: Promise<unknown>) => void): Promise<void> {
   // A host may have come back at another address since the object last spoke to it. Without the catalog the old one counts.
-  if (timer === "idle" || timer === "cleanup" || timer === "deadline")
+  if (timer === "idle" || timer === "cleanup" || timer === "deadline" || timer === "network")
     await parts.host.relocate().catch(() => undefined);
   switch (timer) {
     case "start":
@@ -60,6 +60,8 @@ async function fire(timer: Timer, parts: Parts, waitUntil: (work: Promise<unknow
       return parts.containerWatch.fire();
     case "deadline":
       return parts.deadline.confirm();
+    case "network":
+      return parts.network.confirm();
     case "snapshot":
       return parts.snapshots.resume();
     case "retention":

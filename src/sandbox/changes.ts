@@ -1,8 +1,10 @@
 import { ApiError } from "../contract/errors.ts";
 import { isLive, type SandboxCreate, type SandboxPatch } from "../contract/sandbox.ts";
+import { withNetworkPatch } from "../contract/sandbox-network.ts";
 import { timeoutOf } from "./describe.ts";
 import type { HostDeadline } from "./host-deadline.ts";
 import { endedError, type Lifecycle } from "./lifecycle.ts";
+import type { NetworkRules } from "./network-rules.ts";
 import type { SandboxRecord } from "./store.ts";
 import type { Timers } from "./timers.ts";
 
@@ -14,17 +16,22 @@ export class Changes {
   readonly #lifecycle: Lifecycle;
   readonly #timers: Timers;
   readonly #deadline: HostDeadline;
+  readonly #network: NetworkRules;
   readonly #now: () => number;
   #last: Promise<unknown> = Promise.resolve();
 
-  constructor(lifecycle: Lifecycle, timers: Timers, deadline: HostDeadline, now: () => number) {
+  constructor(lifecycle: Lifecycle, timers: Timers, deadline: HostDeadline, network: NetworkRules, now: () => number) {
     this.#lifecycle = lifecycle;
     this.#timers = timers;
     this.#deadline = deadline;
+    this.#network = network;
     this.#now = now;
   }
 
-  /** Throws `sandbox_ended` (of an ended one only the tags change), `conflict` for a second name, `backend_unavailable`. */
+  /**
+   * Throws `sandbox_ended` (of an ended one only the tags change), `conflict` for a second name, `backend_unavailable`, and
+   * `unsupported_by_backend` of rules for its network where it is.
+   */
   make(patch: SandboxPatch): Promise<void> {
     const giveUpAt = this.#now() + MAX_WAIT_MS;
     const made = this.#last.then(() => {
@@ -43,12 +50,14 @@ export class Changes {
     const record = this.#lifecycle.record!;
     refuse(record, patch);
     const { timeout } = patch;
-    if (timeout === undefined || timeout === timeoutOf(record)) return this.#commit(patch);
-    await this.#deadline.move(timeout, () => {
+    const commit = () => {
       // It may have ended while its host was told.
       refuse(this.#lifecycle.record!, patch);
       this.#commit(patch);
-    });
+    };
+    const changeNetwork = () => this.#network.change(patch, commit);
+    if (timeout === undefined || timeout === timeoutOf(record)) return changeNetwork();
+    await this.#deadline.move(timeout, changeNetwork);
   }
 
   #commit(patch: SandboxPatch): void {
@@ -74,20 +83,19 @@ export class Changes {
   }
 }
 
-function refuse(record: SandboxRecord, { timeout, idle_timeout, name }: SandboxPatch): void {
+function refuse(record: SandboxRecord, patch: SandboxPatch): void {
+  const { tags: _, name, ...others } = patch;
   const isOver = !isLive(record.state);
-  if (isOver && [timeout, idle_timeout, name].some((value) => value !== undefined)) throw endedError(record);
+  if (isOver && [name, ...Object.values(others)].some((value) => value !== undefined)) throw endedError(record);
   const before = record.create.name;
   if (name !== undefined && before !== undefined && before !== name)
     throw new ApiError("conflict", { detail: `The sandbox has the name \`${before}\` already, and keeps it.` });
 }
 
-function changed(
-  before: SandboxCreate,
-  { tags, timeout, idle_timeout: idleTimeout, name }: SandboxPatch,
-): SandboxCreate {
+function changed(before: SandboxCreate, patch: SandboxPatch): SandboxCreate {
+  const { tags, timeout, idle_timeout: idleTimeout, name } = patch;
   const after = {
-    ...before,
+    ...withNetworkPatch(before, patch),
     ...(tags && { tags }),
     ...(timeout !== undefined && { timeout }),
     ...(typeof idleTimeout === "number" && { idle_timeout: idleTimeout }),

@@ -98,7 +98,7 @@ export class Lifecycle {
     if (next.kind === "ignored") return false;
     const now = this.#now();
     if (next.kind === "ended") {
-      this.#timers.clear("start", "probe", "lifetime", "deadline", "idle", "container");
+      this.#timers.clear("start", "probe", "lifetime", "deadline", "network", "idle", "container");
       this.update({ ...changes, state: next.state, end: next.end, finishedAt: now });
       this.#note(endOf(next.state, next.end), now);
       this.#effects.ended();

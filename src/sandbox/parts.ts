@@ -17,6 +17,7 @@ import { HostLink } from "./host-link.ts";
 import { Lifecycle } from "./lifecycle.ts";
 import type { Limits } from "../contract/limits.ts";
 import { hasStarted } from "./machine.ts";
+import { NetworkRules } from "./network-rules.ts";
 import { Operations } from "./operations.ts";
 import { Outbox } from "./outbox.ts";
 import { Places } from "./places.ts";
@@ -29,10 +30,11 @@ import { SnapshotJobs } from "./snapshot-jobs.ts";
 import { Snapshots } from "./snapshots.ts";
 import { SocketEvents } from "./socket-events.ts";
 import { Sockets } from "./sockets.ts";
-import { startNeeds } from "./start-needs.ts";
+import { addedHeaders, startNeeds } from "./start-needs.ts";
 import { Starter } from "./starter.ts";
 import { SandboxStore, type SandboxRecord } from "./store.ts";
 import { Timers, type Timer } from "./timers.ts";
+import { TunnelTokens } from "./tunnel-tokens.ts";
 import { Watch } from "./watch.ts";
 
 /** What the parts are bound to. */
@@ -51,6 +53,7 @@ export class Parts {
   readonly host: HostLink;
   readonly outbox: Outbox;
   readonly deadline: HostDeadline;
+  readonly network: NetworkRules;
   readonly changes: Changes;
   readonly starter: Starter;
   readonly watch: Watch;
@@ -65,6 +68,7 @@ export class Parts {
   readonly attachments: Attachments;
   readonly execs: ExecSockets;
   readonly socketEvents: SocketEvents;
+  readonly tokens: TunnelTokens;
 
   constructor(ctx: DurableObjectState, env: PartsEnv, limits: Limits, openBackend: () => OpenBackend) {
     const db = env.DB;
@@ -105,13 +109,17 @@ export class Parts {
     const open = () => this.host.open();
     this.outbox = new Outbox(this.lifecycle, this.timers, (record) => publishSandbox(db, record), now);
     this.deadline = new HostDeadline(this.lifecycle, this.timers, this.host, now);
-    this.changes = new Changes(this.lifecycle, this.timers, this.deadline, now);
+    const { lifecycle, host, outbox } = this;
+    const vault = new SecretVault(env);
+    const headersOf = (record: SandboxRecord) => addedHeaders(record, { vault });
+    this.network = new NetworkRules({ lifecycle, timers, host, places, headersOf, now });
+    this.changes = new Changes(this.lifecycle, this.timers, this.deadline, this.network, now);
     this.watch = new Watch(this.lifecycle, this.timers, open, isAttached, now);
-    const { lifecycle, host, watch, outbox } = this;
+    const { watch } = this;
     const { hostLostAfterMs, keptMs, schedulingMs } = limits;
     const isPublished = async () => outbox.hasPublished || (await outbox.flush(), outbox.hasPublished);
     const needs = {
-      vault: new SecretVault(env),
+      vault,
       volumes: new VolumeCatalog(db),
       signingSecret: env.SIGNING_SECRET,
       isPublished,
@@ -123,6 +131,7 @@ export class Parts {
       open: (record) => host.open(record),
       grantPull: shelf.grantPull,
       needsOf: (record) => startNeeds(record, needs),
+      settleNetwork: (revision) => this.network.settle(revision),
       confirmDeadline: () => ctx.waitUntil(this.deadline.confirm()),
       schedulingMs,
       now,
@@ -179,6 +188,7 @@ export class Parts {
       this.timers,
       now,
     );
+    this.tokens = new TunnelTokens(env.SIGNING_SECRET, now);
     this.#resumeIdleTime();
     this.#armWhatIsMissing();
     // What ran in the container beside the object goes on without it: it is taken up again.

@@ -1,4 +1,5 @@
 import type { HostPlacement, Placement } from "../backends/backend.ts";
+import { fixedNetwork } from "../backends/cloudflare/capabilities.ts";
 import { openPlacement, type PlacementBinding } from "../placement/client.ts";
 import { placingFields, type PlacementRequest, type PlacementRpc } from "../placement/rpc.ts";
 import type { SandboxRecord } from "./store.ts";
@@ -19,6 +20,12 @@ export class Places {
     if (record.backend !== "cloudflare") return this.#placement.reserve(requestOf(record), { excluded, waitMs });
     const snapshotId = record.place?.snapshotId;
     return { place: { kind: "cloudflare", ...(snapshotId !== undefined && { snapshotId }) } };
+  }
+
+  /** One that has not started asks for something else: see `PlacementRpc.amend`. */
+  async amend(record: SandboxRecord): Promise<void> {
+    if (record.backend === "cloudflare") throw fixedNetwork();
+    await this.#placement.amend(requestOf(record));
   }
 
   /** Others may have it. */

@@ -2,10 +2,11 @@ import { hostIdOf, type Backend, type Placement } from "../backends/backend.ts";
 import { asApiError } from "../contract/errors.ts";
 import { isLive } from "../contract/sandbox.ts";
 import type { StartSpec } from "../contract/host-protocol.ts";
+import { networkPolicyOf } from "../contract/sandbox-network.ts";
 import { hostLifetimeMs } from "./host-deadline.ts";
 import type { Lifecycle } from "./lifecycle.ts";
 import type { Place, Places } from "./places.ts";
-import type { StartNeeds } from "./start-needs.ts";
+import type { FoundNeeds, StartNeeds } from "./start-needs.ts";
 import type { SandboxRecord } from "./store.ts";
 import type { Timers } from "./timers.ts";
 
@@ -27,6 +28,8 @@ export interface StarterParts {
   /** The variables and the volumes that a container gets. Throws where they cannot be had now. */
   needsOf: (record: SandboxRecord) => Promise<StartNeeds>;
   confirmDeadline: () => void;
+  /** See `NetworkRules`. */
+  settleNetwork: (revision: number) => Promise<void>;
   /** How long a sandbox waits for a place, from its creation. */
   schedulingMs: number;
   now: () => number;
@@ -97,7 +100,7 @@ export class Starter {
   }
 
   async #startAt(place: Placement): Promise<{ kind: "done" } | { kind: "next"; why: string }> {
-    const { lifecycle, open, needsOf, confirmDeadline } = this.#parts;
+    const { lifecycle, open, needsOf, confirmDeadline, settleNetwork } = this.#parts;
     const before = lifecycle.record!;
     if (!isLive(before.state)) return { kind: "done" };
     // A start that was cut off is taken up where it was: that host may have the container already.
@@ -114,6 +117,9 @@ export class Starter {
       if (found.kind === "failed" || this.#isFenced(generation)) return { kind: "done" };
       const spec = { ...specOf(record, found.needs), ...(await this.#source(record)) };
       const outcome = await backend.start(spec);
+      // One that was adopted may have been started with what was changed since; until there was a change, nothing was.
+      const startedWith = outcome.kind === "launched" ? record.networkRevision : 0;
+      if (outcome.kind !== "failed" && !this.#isFenced(generation)) await settleNetwork(startedWith);
       if (this.#isFenced(generation)) {
         await backend.stop().catch(() => undefined);
         return { kind: "done" };
@@ -157,8 +163,9 @@ function isSamePlace(a: Placement, b: Placement): boolean {
 
 const devicesOf = (place: Placement): string => (place.kind === "host" ? (place.gpus ?? []).toSorted().join(" ") : "");
 
-function specOf(record: SandboxRecord, needs: Pick<StartSpec, "env" | "volumes">): StartSpec {
+function specOf(record: SandboxRecord, { headers, ...needs }: FoundNeeds): StartSpec {
   const { create, placement } = record;
+  const network = networkPolicyOf(create, headers);
   const { gpus, warm, evict } = placement?.kind === "host" ? placement : {};
   return {
     sandbox_id: record.sandboxId,
@@ -173,7 +180,7 @@ function specOf(record: SandboxRecord, needs: Pick<StartSpec, "env" | "volumes">
     ...(create.pty && { pty: create.pty }),
     ...(create.cpu !== undefined && { cpu: create.cpu }),
     ...(create.memory !== undefined && { memory: create.memory }),
-    ...(create.block_network !== undefined && { block_network: create.block_network }),
+    ...(network && { network }),
     ...(gpus && { gpus }),
     ...(warm !== undefined && { warm }),
     ...(evict && { evict }),

@@ -34,6 +34,8 @@ export interface SandboxRecord {
   end: End | undefined;
   /** Counts what its host was told of its deadline: of two that overtake each other the later one counts. */
   deadlineRevision: number;
+  /** The same of the rules of its network; each change of them counts, too. */
+  networkRevision: number;
   /** When its host was asked in vain for the first time, where it was not reached since. */
   unreachedSince?: number | undefined;
   /** True once nothing of an ended sandbox is left on its host. */
@@ -62,6 +64,7 @@ export function newRecord(input: CreateInput, now: number): SandboxRecord {
     finishedAt: undefined,
     end: undefined,
     deadlineRevision: 0,
+    networkRevision: 0,
     isCleanedUp: false,
   };
 }
@@ -71,10 +74,10 @@ type OldRecord = Partial<SandboxRecord> & { imageHostId?: string; imageSnapshotI
 /** The record that was written; one from before there was all that is in it now is completed. */
 function readRecord(text: string): SandboxRecord {
   const record = JSON.parse(text) as SandboxRecord;
-  const { placement, deadlineRevision = 0, imageHostId, imageSnapshotId } = record as OldRecord;
+  const { placement, deadlineRevision = 0, networkRevision = 0, imageHostId, imageSnapshotId } = record as OldRecord;
   const old = { ...(imageHostId && { hostId: imageHostId }), ...(imageSnapshotId && { snapshotId: imageSnapshotId }) };
   const place = record.place ?? (Object.keys(old).length > 0 ? old : undefined);
-  const whole = { ...record, place, deadlineRevision };
+  const whole = { ...record, place, deadlineRevision, networkRevision };
   if (!placement || placement.kind !== undefined) return whole;
   return { ...whole, placement: { ...(placement as HostPlacement), kind: "host" } };
 }

@@ -6,6 +6,7 @@ export const TIMERS = [
   "probe",
   "lifetime",
   "deadline",
+  "network",
   "idle",
   "outbox",
   "cleanup",

@@ -9,7 +9,7 @@ const workerUrl = inject("containerWorker");
 // Real containers, each beside its object in workerd: see `setup.ts`.
 describe.skipIf(workerUrl === undefined)("on Cloudflare Containers", () => {
   const open = (sandboxId: string) => new RemoteBackend(workerUrl ?? "", sandboxId);
-  describeBackend({ name: "cloudflare", image: "base", open, isBesideObject: true });
+  describeBackend({ name: "cloudflare", image: "base", open, isBesideObject: true, hasFixedNetwork: true });
 
   it("moves and removes what comes with the image", async () => {
     const sandboxId = newId("sandbox");

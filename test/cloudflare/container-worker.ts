@@ -29,7 +29,14 @@ export class ContainerWorker {
     args.push("--ip", "127.0.0.1", "--port", String(port), "--inspector-port", "0", "--persist-to", state);
     args.push("--show-interactive-dev-session=false", "--log-level", "warn");
     const child = spawn(process.execPath, [join(ROOT, "src/dev/tether.ts"), wrangler, ...args], {
-      env: { ...process.env, ...env, WRANGLER_SEND_METRICS: "false", CI: "1", NO_COLOR: "1" },
+      env: {
+        ...process.env,
+        ...env,
+        WRANGLER_SEND_METRICS: "false",
+        X_LOCAL_OBSERVABILITY: "false",
+        CI: "1",
+        NO_COLOR: "1",
+      },
       stdio: ["pipe", "pipe", "pipe"],
     });
     const worker = new ContainerWorker(`http://127.0.0.1:${port}`, child, state);

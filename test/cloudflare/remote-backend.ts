@@ -4,6 +4,7 @@ import type {
   BodyLength,
   FileContent,
   MovedDeadline,
+  NetworkChange,
   SnapshotOrder,
   SnapshotResult,
   StartOutcome,
@@ -40,6 +41,9 @@ export class RemoteBackend implements Backend {
   }
   setDeadline(deadline: MovedDeadline): Promise<void> {
     return this.json({ method: "setDeadline", args: [deadline] });
+  }
+  setNetwork(change: NetworkChange): Promise<void> {
+    return this.json({ method: "setNetwork", args: [change] });
   }
   exec(spec: ExecSpec, waitMs = 0): Promise<ProcessStatus> {
     return this.json({ method: "exec", args: [spec, waitMs] });

@@ -1,6 +1,6 @@
 import { env } from "cloudflare:test";
 import { describe, expect, it } from "vitest";
-import { unsupportedFields } from "../../src/backends/backend.ts";
+import { unsupportedFields } from "../../src/backends/unsupported-fields.ts";
 import { CLOUDFLARE_CAPABILITIES } from "../../src/backends/cloudflare/capabilities.ts";
 import { instanceTypeFor } from "../../src/backends/cloudflare/instance-types.ts";
 import { ImageCatalog } from "../../src/catalog/images.ts";
@@ -18,6 +18,13 @@ describe("what Cloudflare Containers can do", () => {
     [{ unencrypted_ports: [] }, []],
     [{ encrypted_ports: [8080, 39_717] }, ["encrypted_ports"]],
     [{ region: "mars" }, ["region"]],
+    [{ outbound_cidr_allowlist: [] }, []],
+    [{ outbound_cidr_allowlist: [], outbound_domain_allowlist: [], inbound_cidr_allowlist: ["10.0.0.0/8"] }, []],
+    [{ encrypted_ports: [80], inbound_cidr_allowlist: ["10.0.0.0/8"], tunnel_auth: "token" }, []],
+    [{ outbound_cidr_allowlist: ["10.0.0.0/8"] }, ["outbound_cidr_allowlist"]],
+    [{ outbound_domain_allowlist: ["a.example"] }, ["outbound_domain_allowlist"]],
+    [{ egress_headers: [] }, []],
+    [{ egress_headers: [{ domain: "a.example", header: "x", secret: "s" }] }, ["egress_headers"]],
     [{ gpu: "T4", cpu: 100, region: "mars" }, ["cpu", "gpu", "region"]],
   ])("%j: refuses %j", (create, paths) => {
     const errors = unsupportedFields(create, CLOUDFLARE_CAPABILITIES, "Cloudflare Containers");

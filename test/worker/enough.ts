@@ -6,6 +6,7 @@ const BODIES: Record<string, object> = {
   resizeProcess: { rows: 24, cols: 80 },
   replaceSecret: { values: {} },
   createSandboxDirectory: { path: "/x" },
+  createConnectToken: { port: 8080 },
   moveSandboxFile: { from: "/x", to: "/y" },
 };
 

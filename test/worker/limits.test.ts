@@ -1,16 +1,15 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Sandbox } from "../../src/contract/sandbox.ts";
 import { ADMIN_KEY, call, type CallOptions, connectHost, HOST_ID, newKey, problemOf, forgetHosts } from "./client.ts";
+import { firstOf, HEADERS, many, RULES, x, type Limit } from "./limit-rows.ts";
 import { exec, startSandbox, terminate } from "./sandboxes.ts";
 
-/** Fields as `errors` names them, parted by `|`; values just inside and just outside; and the fields beside them. */
-type Limit = [paths: string, inside: unknown[], outside: unknown[], beside?: object | undefined];
 type Send = (fields: object) => Promise<Response>;
 
 /** The fields with the value at the path; `0` is the only place of a list. */
 function put(fields: unknown, [name, ...rest]: string[], value: unknown): unknown {
   if (name === undefined) return value;
-  if (name === "0") return [put(undefined, rest, value)];
+  if (name === "0") return [put((fields as unknown[] | undefined)?.[0], rest, value)];
   const all = (fields ?? {}) as Record<string, unknown>;
   return { ...all, [name]: put(all[name], rest, value) };
 }
@@ -42,8 +41,6 @@ function keeps(limits: Limit[], send: Send, status: number, state: () => Promise
   });
 }
 
-const many = <Item>(length: number, item: (at: number) => Item) => Array.from({ length }, (_, at) => item(at));
-const x = (length: number) => "x".repeat(length);
 const words = (count: number) => ["x", ...many(count - 1, () => "")];
 const tags = (count: number) => Object.fromEntries(many(count, (at) => [`k${at}`, ""]));
 const ports = (count: number) => many(count, (at) => 80 + at);
@@ -84,7 +81,11 @@ const terminal = (beside?: object): Limit[] => [
   ["pty.width", [], [80], beside],
 ];
 const TCP_PROBE = { readiness_probe: { tcp: { port: 80 } } };
-const CREATE: Limit[] = TAGS.concat(ENV, terminal({ entrypoint: ["x"] }), [
+const CREATE: Limit[] = TAGS.concat(ENV, RULES, HEADERS, terminal({ entrypoint: ["x"] }), [
+  ["inbound_cidr_allowlist|outbound_cidr_allowlist|outbound_domain_allowlist", [], [null]],
+  ["block_network", [true], [], { outbound_cidr_allowlist: undefined }],
+  ["block_network", [false], [true], { outbound_cidr_allowlist: [] }],
+  ["tunnel_auth", ["none", "token"], ["", "basic", true, null]],
   ["timeout|idle_timeout", SECONDS, [...NO_SECONDS, null]],
   NAME,
   ["app_id", ["a", x(128)], ["", x(129), 1]],
@@ -265,7 +266,11 @@ describe("a sandbox that runs", () => {
   });
 });
 
-const PATCH = TAGS.concat([
+const PATCH = TAGS.concat(firstOf(RULES), [
+  ["inbound_cidr_allowlist|outbound_cidr_allowlist|outbound_domain_allowlist", [null], []],
+  ["block_network", [true, false], ["true", null]],
+  ["block_network", [false], [true], { outbound_domain_allowlist: [] }],
+  ["tunnel_auth|egress_headers", [], ["token", []]],
   ["timeout", SECONDS, [...NO_SECONDS, null]],
   ["idle_timeout", [...SECONDS, null], NO_SECONDS],
   ["image", [], ["x"]],

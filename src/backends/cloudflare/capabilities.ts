@@ -1,3 +1,4 @@
+import { unsupported, type ApiError } from "../../contract/errors.ts";
 import type { Capabilities } from "../../contract/host-info.ts";
 import { AGENT_PORT } from "./agent/program.ts";
 import { MAX_CPU, MAX_MEMORY_MIB } from "./instance-types.ts";
@@ -32,3 +33,7 @@ export const CLOUDFLARE_CAPABILITIES: Capabilities = {
 
 /** The image of a sandbox that names none. */
 export const DEFAULT_IMAGE = "base";
+
+/** The refusal of other rules for a container that is there, or is being made. */
+export const fixedNetwork = (): ApiError =>
+  unsupported("network", "Cloudflare Containers keep the network that they start with");

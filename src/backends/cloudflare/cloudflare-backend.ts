@@ -9,6 +9,7 @@ import { processEvents } from "../../process/process-events.ts";
 import { statusAfter, statusOf } from "../../process/process-status.ts";
 import type { Backend, MovedDeadline, SnapshotOrder, SnapshotResult, StartOutcome, StdinOptions } from "../backend.ts";
 import { toBase64 } from "./base64.ts";
+import { fixedNetwork } from "./capabilities.ts";
 import { CloudflareFiles } from "./cloudflare-files.ts";
 import type { ContainerHost } from "./container-host.ts";
 import { streamOfEvents, streamOfLog } from "./streams.ts";
@@ -40,6 +41,10 @@ export class CloudflareBackend extends CloudflareFiles implements Backend {
   /** One object, one writer: nothing overtakes anything here. */
   async setDeadline({ remainingMs }: MovedDeadline): Promise<void> {
     await this.host.ask(() => this.host.container.setDeadline(Date.now() + remainingMs));
+  }
+
+  async setNetwork(): Promise<void> {
+    await this.host.ask(() => Promise.reject(fixedNetwork()));
   }
 
   async exec(spec: ExecSpec, waitMs = 0): Promise<ProcessStatus> {

@@ -4,11 +4,12 @@ import { ApiError } from "../../contract/errors.ts";
 import { MAIN_PROCESS_ID } from "../../contract/ids.ts";
 import { OUTPUT_STREAMS } from "../../contract/process.ts";
 import { Attachment, type SandboxShare } from "../../process/attachment.ts";
+import { Activity, TUNNEL_QUIET_MS } from "../../process/activity.ts";
 import type { StartOutcome } from "../backend.ts";
 import type { AgentAddress } from "./agent/connection.ts";
 import { inObjectSocket } from "./in-object-socket.ts";
 import { NativeContainer, type Origin } from "./native-container.ts";
-import { portUnreachable, untilPassed } from "./port-connection.ts";
+import { portUnreachable, untilPassed, whilePassing } from "./port-connection.ts";
 import { keepWithinBudget } from "./output-budget.ts";
 import type { CloudflareProcess } from "./process.ts";
 import { CloudflareProcesses } from "./processes.ts";
@@ -43,8 +44,7 @@ export class ContainerHost {
   };
   /** Ports to which sockets were opened. */
   readonly #socketPorts = new Set<number>();
-  #operations = 0;
-  #lastActiveAt = Date.now();
+  readonly #activity = new Activity();
 
   constructor(object: ObjectOfContainer) {
     this.#object = object;
@@ -120,9 +120,10 @@ export class ContainerHost {
     if (!this.container.isRunning) return { kind: "gone" };
     await this.#processes.resume();
     await this.container.stayUntilDeadline();
-    const busy = this.#operations > 0 || this.#processes.areBusy || (await this.#hasOpenSockets());
-    if (busy) this.#lastActiveAt = Date.now();
-    return { kind: "running", generation, busy, idle_ms: Math.max(0, Date.now() - this.#lastActiveAt) };
+    const isUsed = this.#processes.areBusy || (await this.#hasOpenSockets());
+    if (isUsed) this.#activity.touch();
+    const { isBusy, idleMs } = this.#activity;
+    return { kind: "running", generation, busy: isUsed || isBusy, idle_ms: idleMs };
   }
 
   /** Sockets through tunnels pass without this object: that they are still there is only seen inside. */
@@ -171,21 +172,14 @@ export class ContainerHost {
     }
   }
 
-  /** What goes on as activity until `done` is called or the work fails. */
-  async hold<T>(work: (done: () => void) => Promise<T>): Promise<T> {
+  /** What goes on as activity until `done` is called or the work fails; with `quietMs`, not while nothing has moved on it for so long. */
+  async hold<T>(work: (done: () => void, moved: () => void) => Promise<T>, quietMs?: number): Promise<T> {
     this.#requireRunning();
-    let isDone = false;
-    const done = () => {
-      if (isDone) return;
-      isDone = true;
-      this.#operations -= 1;
-      this.#lastActiveAt = Date.now();
-    };
-    this.#operations += 1;
+    const { end, moved } = this.#activity.begin(quietMs);
     try {
-      return await work(done);
+      return await work(end, moved);
     } catch (error) {
-      done();
+      end();
       // What fails because the container has ended meanwhile is told so.
       this.#requireRunning();
       throw error;
@@ -199,19 +193,17 @@ export class ContainerHost {
   }
 
   connect(port: number, request: Request): Promise<Response> {
-    return this.hold(async (done) => {
+    return this.hold(async (done, moved) => {
       const inner = new URL(request.url);
       inner.protocol = "http:";
       try {
-        const response = await this.container.fetch(port, new Request(inner, request));
-        if (!response.webSocket) return untilPassed(response, done);
-        this.#socketPorts.add(port);
-        done();
-        return response;
+        const response = await this.container.fetch(port, new Request(inner, whilePassing(request, moved)));
+        if (response.webSocket) this.#socketPorts.add(port);
+        return untilPassed(response, done, moved);
       } catch (cause) {
         throw portUnreachable(port, cause);
       }
-    });
+    }, TUNNEL_QUIET_MS);
   }
 
   #requireRunning(): void {

@@ -1,5 +1,6 @@
 import type { ContainerExit, StartSpec } from "../../contract/host-protocol.ts";
 import { ApiError } from "../../contract/errors.ts";
+import { isCutOff } from "../../contract/network.ts";
 import {
   AgentConnection,
   unreachable,
@@ -79,7 +80,7 @@ export class NativeContainer {
     const { token } = this.#store.container!;
     const common = {
       entrypoint: ["perl", "-e", AGENT_PROGRAM],
-      enableInternet: spec.block_network !== true,
+      enableInternet: !(spec.network && isCutOff(spec.network)),
       // The sandbox's own variables are not for the agent, which they could break: they are told to it.
       env: { SANDBAR_AGENT_TOKEN: token, SANDBAR_AGENT_PORT: String(AGENT_PORT) },
       labels: { sandbox: spec.sandbox_id, environment: spec.environment },
@@ -212,8 +213,9 @@ export class NativeContainer {
     }
   }
 
+  /** What the port answers; a body that is packed stays so. */
   fetch(port: number, request: Request): Promise<Response> {
-    return this.#container.getTcpPort(port).fetch(request);
+    return this.#container.getTcpPort(port).fetch(request, { encodeResponseBody: "manual" });
   }
 
   async snapshot(name: string): Promise<{ size: number; snapshotId: string }> {

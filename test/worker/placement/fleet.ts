@@ -1,5 +1,6 @@
 import type { GpuDevice } from "../../../src/contract/gpu.ts";
-import type { HostReport, WarmSpec } from "../../../src/contract/host-protocol.ts";
+import type { WarmSpec } from "../../../src/contract/host-protocol.ts";
+import type { HostReport } from "../../../src/contract/host-report.ts";
 import type { Sandbox } from "../../../src/contract/sandbox.ts";
 import { call, hostInfo, reportHost } from "../client.ts";
 import { getSandbox } from "../sandboxes.ts";
@@ -16,6 +17,7 @@ export interface HostOptions {
   labels?: Record<string, string>;
   warmPools?: boolean;
   volumes?: boolean;
+  networkRules?: boolean;
 }
 
 export function devices(letter: string, type: string, count: number): GpuDevice[] {
@@ -30,6 +32,7 @@ export function devices(letter: string, type: string, count: number): GpuDevice[
 /** What a host of these tests reports. */
 export function reportOf(letter: string, options: HostOptions = {}, rest: Partial<HostReport> = {}): HostReport {
   const { cpu = 8, memory = 16_384, gpus, region, labels, warmPools = false, volumes = false } = options;
+  const { networkRules = false } = options;
   const info = hostInfo(hostId(letter));
   return {
     url: "http://127.0.0.1:9",
@@ -42,6 +45,7 @@ export function reportOf(letter: string, options: HostOptions = {}, rest: Partia
         gpu: gpus !== undefined,
         ...(warmPools && { warm_pools: true }),
         ...(volumes && { volumes: true }),
+        ...(networkRules && { block_network: true, network_rules: true, egress_headers: true }),
         ...(region !== undefined && { regions: [region] }),
       },
       capacity: { cpu, cpu_overcommit: 1, memory, disk: 100_000, gpus: gpus ? devices(letter, ...gpus) : [] },

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { HostReportSchema } from "../../../src/contract/host-protocol.ts";
+import { HostReportSchema } from "../../../src/contract/host-report.ts";
 import { hostClassOf, refusals } from "../../../src/placement/judge.ts";
 import type { PlacementRequest } from "../../../src/placement/rpc.ts";
 import { reportOf } from "./fleet.ts";
@@ -8,6 +8,7 @@ const classOf = (create: PlacementRequest["create"]) => hostClassOf({ create });
 const mounted = (...paths: string[]) =>
   Object.fromEntries(paths.map((path) => [path, { volume_id: `of-${path}`, read_only: false }]));
 const probe = (command: string[]) => ({ readiness_probe: { exec: { command }, interval_ms: 100 } });
+const header = (name: string) => ({ domain: "a.example", header: name, secret: "s" });
 
 describe("the class of hosts that may have a sandbox", () => {
   it("holds nothing of what users write at length", () => {
@@ -24,6 +25,11 @@ describe("the class of hosts that may have a sandbox", () => {
     [{ cpu: 1 }, { cpu: 2 }],
     [{ volumes: mounted("/a") }, { volumes: mounted("/b", "/c") }],
     [{ volumes: {} }, {}],
+    [{ outbound_cidr_allowlist: ["192.0.2.0/24"] }, { outbound_cidr_allowlist: ["2001:db8::/32", "10.0.0.0/8"] }],
+    [{ outbound_domain_allowlist: ["a.example"] }, { outbound_domain_allowlist: ["*.b.example"] }],
+    [{ egress_headers: [header("a")] }, { egress_headers: [header("b"), header("c")] }],
+    [{ egress_headers: [] }, {}],
+    [{ inbound_cidr_allowlist: ["192.0.2.0/24"] }, {}],
   ])("is one for what is judged alike: %j and %j", (one, other) => {
     expect(classOf(one).key).toBe(classOf(other).key);
   });
@@ -33,6 +39,10 @@ describe("the class of hosts that may have a sandbox", () => {
     [{ host_labels: { disk: "nvme" } }, { host_labels: { disk: "ssd" } }],
     [{ image: "one" }, { image: "two" }],
     [{ block_network: true }, { block_network: false }],
+    [{ outbound_cidr_allowlist: ["192.0.2.0/24"] }, { outbound_cidr_allowlist: [] }],
+    [{ outbound_domain_allowlist: ["a.example"] }, {}],
+    [{ egress_headers: [header("a")] }, {}],
+    [{ inbound_cidr_allowlist: [], unencrypted_ports: [80] }, { unencrypted_ports: [80] }],
     [{ gpu: "H100" }, {}],
     [{ volumes: mounted("/a") }, {}],
     [

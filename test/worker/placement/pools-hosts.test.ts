@@ -60,6 +60,20 @@ describe("a pool", () => {
     expect((await openPlacement(env).live([hostId("b")]))[hostId("b")]!.used.sandboxes).toBe(1);
   });
 
+  it("gives one to a create with rules for its network only where its host holds them", async () => {
+    const create = { image: "fake", outbound_cidr_allowlist: ["192.0.2.0/24"] };
+    await report("a", HOST);
+    await createPool({ size: 1, image: "fake" });
+    await obey("a", (await report("a", HOST))!);
+    const holding = { ...HOST, networkRules: true };
+    await report("b", { ...holding, warmPools: false });
+    expect(specOf(await createOne(create)).warm).toBeUndefined();
+    const [order] = await obey("a", (await report("a", holding))!, holding);
+    const { warm, network } = specOf(await createOne(create));
+    expect(warm).toBe(order!.warm_id);
+    expect(network).toEqual({ outbound: { cidrs: create.outbound_cidr_allowlist, domains: [] } });
+  });
+
   it("makes anew what its host has lost, and is elsewhere when its host drains", async () => {
     await report("a", HOST);
     const pool = await createPool({ size: 1, image: "fake" });
