@@ -1,7 +1,9 @@
 import { ApiError } from "../contract/errors.ts";
-import { withCall } from "../sandbox/call.ts";
+import type { TunnelOrigin } from "../sandbox/rpc.ts";
+import { callPort } from "./call-port.ts";
 import type { Env } from "./env.ts";
-import { fetchFromSandbox } from "./sandbox-client.ts";
+import { answerForClient } from "./tunnel-headers.ts";
+import { tunnelProblem } from "./tunnel-problem.ts";
 
 const LABEL = /^([1-9]\d{0,4})-(sb-[a-z0-9]{22})$/;
 const MAX_PORT = 65_535;
@@ -21,9 +23,20 @@ export function tunnelTarget(hostname: string, domain: string): TunnelTarget {
   return { kind: "port", sandboxId: match[2]!, port: Number(match[1]) };
 }
 
-/** Hands the request on to the sandbox, untouched but for the header that names the port. */
+/** Hands the request on to the sandbox, with what is known of who makes it. What goes wrong on the way is said in our own words. */
 export async function proxyTunnel(request: Request, env: Env, target: NonNullable<TunnelTarget>): Promise<Response> {
-  if (target.kind === "malformed") throw new ApiError("not_found", { detail: "No sandbox has this host name." });
-  const headers = withCall(request.headers, { kind: "port", port: target.port });
-  return fetchFromSandbox(env, target.sandboxId, new Request(request, { headers, redirect: "manual" }));
+  try {
+    if (target.kind === "malformed") throw new ApiError("not_found", { detail: "No sandbox has this host name." });
+    return answerForClient(await callPort(request, env, target));
+  } catch (error) {
+    return tunnelProblem(request, error);
+  }
+}
+
+/** Tunnels answer on the port and by the scheme that the API itself was called on. */
+export function tunnelOrigin(apiUrl: string, env: Env): TunnelOrigin {
+  const url = new URL(apiUrl);
+  const protocol = url.protocol === "https:" ? "https:" : "http:";
+  const port = url.port === "" ? (protocol === "https:" ? 443 : 80) : Number(url.port);
+  return { protocol, domain: tunnelDomain(env), port };
 }

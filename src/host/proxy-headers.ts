@@ -1,27 +1,21 @@
 import { ApiError } from "../contract/errors.ts";
+import { forwardedHeaders, HOP_BY_HOP, isClaim, OWN_PREFIX } from "../contract/forwarding.ts";
 
-/** Headers of one connection only (RFC 9110, 7.6.1). */
-const HOP_BY_HOP = new Set([
-  "connection",
-  "keep-alive",
-  "proxy-authenticate",
-  "proxy-authorization",
-  "proxy-connection",
-  "te",
-  "trailer",
-  "transfer-encoding",
-  "upgrade",
-  "expect",
-]);
-/** Ours, between the control plane and the host; nothing of the sandbox sees or sets them. */
-const OWN_PREFIX = "x-sandbar-";
+/**
+ * Headers that are for the other end whatever `Connection` says. Without its length a body would follow its request unannounced, and be one
+ * more request to whoever reads it; without its host a request would be for nobody.
+ */
+const ALWAYS_END_TO_END = new Set(["content-length", "host"]);
 
 /** The end-to-end headers of a raw list, names and values alternating as node has them. */
 export function endToEndHeaders(raw: string[]): string[] {
   const named = new Set<string>();
   for (let i = 0; i < raw.length; i += 2) {
     if (raw[i]!.toLowerCase() !== "connection") continue;
-    for (const name of raw[i + 1]!.split(",")) named.add(name.trim().toLowerCase());
+    for (const part of raw[i + 1]!.split(",")) {
+      const name = part.trim().toLowerCase();
+      if (!ALWAYS_END_TO_END.has(name)) named.add(name);
+    }
   }
   const kept: string[] = [];
   for (let i = 0; i < raw.length; i += 2) {
@@ -32,20 +26,30 @@ export function endToEndHeaders(raw: string[]): string[] {
   return kept;
 }
 
-/** The headers that the sandbox's app gets: those of the user, under the host name that the user called. */
-export function forwardedHeaders(
-  raw: string[],
-  own: { host: string | undefined; signedInAuthorization: boolean },
-): string[] {
+/** What the control plane says of a request that it hands on. */
+export interface HandedOn {
+  /** The host name that the user called. */
+  host: string | undefined;
+  /** The scheme, and the address of who called, where they are known. */
+  protocol: string | undefined;
+  client: string | undefined;
+  signedInAuthorization: boolean;
+}
+
+/** The headers that the sandbox's app gets: those of the user, and of where it comes from what the control plane says alone. */
+export function headersForApp(raw: string[], { host, protocol, client, signedInAuthorization }: HandedOn): string[] {
   const headers: string[] = [];
   const kept = endToEndHeaders(raw);
   for (let i = 0; i < kept.length; i += 2) {
     const name = kept[i]!.toLowerCase();
-    if (name === "host" && own.host !== undefined) continue;
-    if (name === "authorization" && own.signedInAuthorization) continue;
+    if (name === "host" && host !== undefined) continue;
+    if (name === "authorization" && signedInAuthorization) continue;
+    if (isClaim(name)) continue;
     headers.push(kept[i]!, kept[i + 1]!);
   }
-  if (own.host !== undefined) headers.push("Host", own.host);
+  if (host !== undefined) headers.push("Host", host);
+  if (host !== undefined && protocol !== undefined)
+    headers.push(...Object.entries(forwardedHeaders({ client, protocol, host })).flat());
   return headers;
 }
 

@@ -1,12 +1,20 @@
 import { request as httpRequest, type ClientRequest, type IncomingMessage, type ServerResponse } from "node:http";
 import type { Duplex } from "node:stream";
 import { ApiError } from "../contract/errors.ts";
-import { endToEndHeaders, forwardedHeaders, forwardedTarget } from "./proxy-headers.ts";
+import { hasBody, headOfLast, headOfUpgrade, passHead, upgradeTo } from "./http-head.ts";
+import { forwardedTarget, headersForApp } from "./proxy-headers.ts";
 import type { Container } from "./runtime.ts";
+import { splice } from "./splice.ts";
 import { tooSlow, withTimeLimit } from "./time-limit.ts";
 
 const DIAL_TIMEOUT_MS = 10_000;
 const PROBE_TIMEOUT_MS = 2_000;
+/** Of a request to upgrade: until it is answered nobody reads its connection, and so nobody learns that its client has gone. */
+const UPGRADE_TIMEOUT_MS = 60_000;
+/** What does not listen yet may soon. */
+const RETRY_AFTER_S = 1;
+/** What is the matter where the app does run. A container of an engine is reached by its address, as by any other machine. */
+const LISTEN_EVERYWHERE = "An app on a docker host has to listen on 0.0.0.0: one on 127.0.0.1 alone is not reached.";
 
 /** A connection to a port of the container. Throws `port_unreachable`. */
 async function dial(container: Container, port: number, limitMs = DIAL_TIMEOUT_MS): Promise<Duplex> {
@@ -15,7 +23,8 @@ async function dial(container: Container, port: number, limitMs = DIAL_TIMEOUT_M
     return await withTimeLimit(dialing, limitMs, tooSlow("Connecting"));
   } catch (cause) {
     dialing.then((late) => late.destroy()).catch(() => {});
-    throw new ApiError("port_unreachable", { detail: `Nothing accepts connections on port ${port}.`, cause });
+    const detail = `Nothing accepts connections on port ${port}. ${LISTEN_EVERYWHERE}`;
+    throw new ApiError("port_unreachable", { detail, retryAfter: RETRY_AFTER_S, cause });
   }
 }
 
@@ -30,37 +39,44 @@ export async function isPortOpen(container: Container, port: number): Promise<bo
   }
 }
 
-/** Asks the app on the port what the request asks; its answer passes as it is, as it comes. */
+/** Asks the app on the port what the request asks; its answer passes as it is, as it comes. `moved` is called whenever bytes do. */
 export async function forwardRequest(
   container: Container,
   port: number,
   request: IncomingMessage,
   response: ServerResponse,
+  moved: () => void,
 ): Promise<void> {
   const upstream = await ask(container, port, request);
+  request.on("data", moved);
   await new Promise<void>((resolve, reject) => {
     let hasAnswered = false;
-    response.once("close", () => {
-      upstream.destroy();
-      resolve();
-    });
     upstream.on("error", (cause) => {
       if (hasAnswered) response.destroy();
       else
         reject(new ApiError("port_unreachable", { detail: "The app closed the connection without an answer.", cause }));
     });
+    const closed = () => {
+      upstream.destroy();
+      resolve();
+    };
+    response.once("close", closed);
+    // Who asked may have gone while the port was dialled.
+    if (response.destroyed) return closed();
     upstream.once("response", (answer) => {
       if (answer.statusCode! < 200 || answer.statusCode! > 599) {
         upstream.destroy();
         reject(new ApiError("port_unreachable", { detail: `The app answered with the status ${answer.statusCode}.` }));
         return;
       }
+      if (!passHead(answer, response)) {
+        upstream.destroy();
+        reject(new ApiError("port_unreachable", { detail: "The app's answer is none that HTTP knows." }));
+        return;
+      }
       hasAnswered = true;
       answer.on("error", () => response.destroy());
-      response.writeHead(answer.statusCode!, answer.statusMessage, endToEndHeaders(answer.rawHeaders));
-      // An event stream says its headers long before its first event.
-      response.flushHeaders();
-      answer.pipe(response);
+      answer.on("data", moved).pipe(response);
     });
     // Node takes an unasked 101 off the response path.
     upstream.once("upgrade", (_, socket) => {
@@ -83,41 +99,39 @@ export async function forwardUpgrade(
   request: IncomingMessage,
   socket: Duplex,
   head: Buffer,
+  moved: () => void,
 ): Promise<void> {
-  const upstream = await ask(container, port, request, ["Connection", "Upgrade", "Upgrade", request.headers.upgrade!]);
+  const upstream = await ask(container, port, request, upgradeTo(request.headers.upgrade));
   await new Promise<void>((resolve, reject) => {
-    const closed = () => {
-      upstream.destroy();
-      resolve();
-    };
-    socket.once("close", closed);
-    if (socket.destroyed) return closed();
     let hasAnswered = false;
     upstream.on("error", (cause) => {
       if (hasAnswered) socket.destroy();
       else
         reject(new ApiError("port_unreachable", { detail: "The app closed the connection without an answer.", cause }));
     });
+    const closed = () => {
+      upstream.destroy();
+      resolve();
+    };
+    socket.once("close", closed);
+    if (socket.destroyed) return closed();
+    const timer = setTimeout(() => upstream.destroy(new Error("no answer in time")), UPGRADE_TIMEOUT_MS);
+    for (const event of ["upgrade", "response", "close"]) upstream.once(event, () => clearTimeout(timer));
     upstream.once("upgrade", (answer, app, appHead) => {
       hasAnswered = true;
-      const headers = [
-        "Connection",
-        "Upgrade",
-        "Upgrade",
-        answer.headers.upgrade ?? "",
-        ...endToEndHeaders(answer.rawHeaders),
-      ];
-      socket.write(responseHead(answer, headers), "latin1");
+      socket.write(headOfUpgrade(answer), "latin1");
       if (appHead.length > 0) socket.write(appHead);
       if (head.length > 0) app.write(head);
-      join(socket, app);
+      moved();
+      for (const one of [socket, app]) one.on("data", moved);
+      splice(socket, app, (broken) => broken.destroy());
       app.once("close", resolve);
     });
     upstream.once("response", (answer) => {
       hasAnswered = true;
       answer.on("error", () => socket.destroy());
-      socket.write(responseHead(answer, ["Connection", "close", ...endToEndHeaders(answer.rawHeaders)]), "latin1");
-      answer.pipe(socket);
+      socket.write(headOfLast(answer), "latin1");
+      answer.on("data", moved).pipe(socket);
     });
     upstream.end();
   });
@@ -130,9 +144,14 @@ async function ask(
   added: string[] = [],
 ): Promise<ClientRequest> {
   const path = forwardedTarget(request.headers["x-sandbar-target"]);
-  const host = request.headers["x-sandbar-host"];
-  const headers = forwardedHeaders(request.rawHeaders, {
-    host: typeof host === "string" ? host : undefined,
+  const said = (name: string) => {
+    const value = request.headers[`x-sandbar-${name}`];
+    return typeof value === "string" ? value : undefined;
+  };
+  const headers = headersForApp(request.rawHeaders, {
+    host: said("host"),
+    protocol: said("protocol"),
+    client: said("client"),
     signedInAuthorization: request.headers["x-sandbar-signature"] === undefined,
   });
   if (request.headers["transfer-encoding"] !== undefined) added = [...added, "Transfer-Encoding", "chunked"];
@@ -153,29 +172,5 @@ async function ask(
   } catch (error) {
     socket.destroy();
     throw new ApiError("invalid_request", { detail: "The request cannot be passed on.", cause: error });
-  }
-}
-
-const hasBody = ({ headers }: IncomingMessage) =>
-  headers["transfer-encoding"] !== undefined || (headers["content-length"] ?? "0") !== "0";
-
-function responseHead(answer: IncomingMessage, headers: string[]): string {
-  let head = `HTTP/1.1 ${answer.statusCode} ${answer.statusMessage}\r\n`;
-  for (let i = 0; i < headers.length; i += 2) head += `${headers[i]}: ${headers[i + 1]}\r\n`;
-  return `${head}\r\n`;
-}
-
-/** Passes bytes both ways; each side may end its half by itself, an error ends both. */
-function join(a: Duplex, b: Duplex): void {
-  for (const [one, other] of [
-    [a, b],
-    [b, a],
-  ] as const) {
-    one.on("error", () => other.destroy());
-    one.once("close", () => {
-      // What it said last may still be on its way to the other, unless it broke.
-      if (!one.readableEnded) other.destroy();
-    });
-    one.pipe(other);
   }
 }

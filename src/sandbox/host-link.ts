@@ -1,6 +1,7 @@
 import { type Backend, type HostPlacement, type Placement } from "../backends/backend.ts";
 import type { OpenBackend } from "../backends/index.ts";
-import { ApiError } from "../contract/errors.ts";
+import { ApiError, type ErrorCode } from "../contract/errors.ts";
+import { hostAway } from "../contract/host-answer.ts";
 import type { Lifecycle } from "./lifecycle.ts";
 import type { SandboxRecord } from "./store.ts";
 
@@ -57,4 +58,10 @@ export class HostLink {
     const placement = this.#lifecycle.record?.placement;
     return placement?.kind === "host" ? placement : undefined;
   }
+}
+
+/** What failed at the host is tried there again only where it has another address or key by now. */
+export async function requireNews(host: HostLink, failure: ErrorCode): Promise<void> {
+  if (failure !== "backend_unavailable") throw new ApiError(failure);
+  if (!(await host.relocate().catch(() => false))) throw hostAway(undefined);
 }

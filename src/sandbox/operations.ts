@@ -30,10 +30,13 @@ export class Operations {
     return record;
   }
 
-  /** Runs one operation. A container that turns out to be gone ends the sandbox. */
-  async run<T>(scope: Scope | undefined, operation: () => Promise<T>): Promise<T> {
+  /**
+   * Runs one operation. A container that turns out to be gone ends the sandbox. With `countedMs` it counts as activity for so
+   * long at most.
+   */
+  async run<T>(scope: Scope | undefined, operation: () => Promise<T>, countedMs?: number): Promise<T> {
     this.record(scope);
-    this.#inFlight += 1;
+    const uncount = this.#count(countedMs);
     try {
       this.#lifecycle.touch();
       return await operation();
@@ -46,8 +49,20 @@ export class Operations {
       }
       throw error;
     } finally {
-      this.#inFlight -= 1;
+      uncount();
       this.#lifecycle.touch();
     }
+  }
+
+  #count(limitMs: number | undefined): () => void {
+    let isCounted = true;
+    const uncount = () => {
+      clearTimeout(timer);
+      if (isCounted) this.#inFlight -= 1;
+      isCounted = false;
+    };
+    const timer = limitMs === undefined ? undefined : setTimeout(uncount, limitMs);
+    this.#inFlight += 1;
+    return uncount;
   }
 }

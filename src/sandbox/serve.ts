@@ -6,12 +6,10 @@ import { forwardToPort } from "./tunnel.ts";
 
 /** Answers what RPC does not carry: requests to ports, and sockets. */
 export function serve(parts: Parts, call: SandboxCall, request: Request): Promise<Response> | Response {
-  const { operations, attachments, execs, host } = parts;
+  const { operations, attachments, execs, host, tokens } = parts;
   switch (call.kind) {
     case "port":
-      return operations.run(undefined, () =>
-        forwardToPort(operations.record(), call.port, request, () => host.running()),
-      );
+      return forwardToPort({ operations, tokens, host }, call, request);
     case "attach":
       return operations.run(call, () => attachments.attach(call));
     case "exec":

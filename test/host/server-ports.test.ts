@@ -1,5 +1,6 @@
+import { once } from "node:events";
 import { createServer } from "node:http";
-import { createServer as createTcpServer, type AddressInfo } from "node:net";
+import { connect, createServer as createTcpServer, type AddressInfo, type Socket } from "node:net";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { WebSocket, WebSocketServer } from "ws";
 import { ChildRuntime } from "./child-runtime.ts";
@@ -40,6 +41,11 @@ describe("ports", () => {
       headers: {
         "x-sandbar-target": "/a/../b?c=%20",
         "x-sandbar-host": "app.example",
+        "x-sandbar-protocol": "https",
+        "x-sandbar-client": "198.51.100.7",
+        "x-forwarded-for": "10.0.0.1",
+        x_forwarded_proto: "gopher",
+        "cf-worker": "example",
         authorization: "Bearer of-the-user",
         "x-sandbar-secret": "s",
         connection: "keep-alive, x-hop",
@@ -52,7 +58,12 @@ describe("ports", () => {
     expect(answer.headers["x-two"]).toBe("1, 2");
     expect(seen[0]).toMatchObject({ url: "/a/../b?c=%20", body: "tea" });
     expect(seen[0]!.headers).toMatchObject({ host: "app.example", authorization: "Bearer of-the-user" });
-    expect(Object.keys(seen[0]!.headers).filter((name) => name.startsWith("x-"))).toEqual([]);
+    const told = Object.entries(seen[0]!.headers).filter(([name]) => /^(x[-_]|cf-)/.test(name));
+    expect(Object.fromEntries(told)).toEqual({
+      "x-forwarded-for": "198.51.100.7",
+      "x-forwarded-proto": "https",
+      "x-forwarded-host": "app.example",
+    });
     // A signature in Authorization is ours and stays here.
     const signature = await host.sign("GET", `${box}/ports/${port}/proxy`);
     await host.call("GET", `${box}/ports/${port}/proxy`, { signature: null, headers: { authorization: signature } });
@@ -88,7 +99,51 @@ describe("ports", () => {
     const answer = await host.call("GET", `${box}/ports/${port}/proxy`);
     expect(answer.status).toBe(502);
     expect(answer.body.toString()).toContain("port_unreachable");
+    expect(answer.body.toString()).toContain(`on port ${port}. An app on a docker host has to listen on 0.0.0.0`);
     expect((await host.call("GET", `${box}/ports/${port}`)).json).toEqual({ open: false });
+  });
+  test("outlive answers that are none, and reasons that HTTP does not know", async () => {
+    let said = "";
+    const app = createTcpServer((socket) => {
+      socket.on("error", () => {}).once("data", () => socket.end(`${said}\r\nContent-Length: 2\r\n\r\nok`, "latin1"));
+    });
+    const port = await listening(app);
+    const ask = async (head: string) => {
+      said = head;
+      const { status, body } = await host.call("GET", `${box}/ports/${port}/proxy`);
+      return `${status} ${body.toString()}`;
+    };
+    expect(await ask("HTTP/1.1 099 What")).toContain("port_unreachable");
+    expect(await ask("HTTP/1.1 999 What")).toContain("port_unreachable");
+    expect(await ask("HTTP/1.1 200 a\x01b")).toBe("200 ok");
+    app.close();
+  });
+  test("end what was begun for a client that has gone while the port was dialled", async () => {
+    const [dialled, goesOn] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    const connected = Promise.withResolvers<Socket>();
+    const app = createTcpServer((socket) => connected.resolve(socket.on("error", () => {}).resume()));
+    const port = await listening(app);
+    const container = runtime.started.at(-1)!;
+    const dial = container.dial.bind(container);
+    container.dial = async (asked) => {
+      dialled.resolve();
+      await goesOn.promise;
+      return dial(asked);
+    };
+    const path = `${box}/ports/${port}/proxy`;
+    const client = connect(host.daemon.port, "127.0.0.1");
+    client.write(`GET ${path} HTTP/1.1\r\nHost: x\r\nx-sandbar-signature: ${await host.sign("GET", path)}\r\n\r\n`);
+    await dialled.promise;
+    client.destroy();
+    await once(client, "close");
+    // By a call later it is known there, too.
+    await host.call("GET", box);
+    goesOn.resolve();
+    const socket = await connected.promise;
+    if (!socket.closed) await once(socket, "close");
+    await until(async () => !(await host.call("GET", box)).json.busy);
+    container.dial = dial;
+    app.close();
   });
   test("pass WebSockets, when signed", async () => {
     const app = createServer((_, response) => response.writeHead(200).end());

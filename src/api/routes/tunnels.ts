@@ -1,11 +1,10 @@
 import { createRoute, type OpenAPIHono } from "@hono/zod-openapi";
 import { TunnelsSchema } from "../../contract/sandbox.ts";
-import type { TunnelOrigin } from "../../sandbox/rpc.ts";
 import type { ApiEnv } from "../env.ts";
 import { json, problem } from "../responses.ts";
 import { requires } from "../route-table.ts";
 import { openSandbox } from "../sandbox-client.ts";
-import { tunnelDomain } from "../tunnel.ts";
+import { tunnelOrigin } from "../tunnel.ts";
 import { SandboxParamsSchema } from "./sandboxes.ts";
 
 const route = createRoute({
@@ -23,14 +22,6 @@ const route = createRoute({
 export function registerTunnels(api: OpenAPIHono<ApiEnv>): void {
   api.openapi(route, async (c) => {
     const sandbox = openSandbox(c.env, c.req.valid("param").sandbox_id);
-    const origin = originOf(new URL(c.req.url), tunnelDomain(c.env));
-    return c.json(await sandbox.tunnels(c.get("principal"), origin), 200);
+    return c.json(await sandbox.tunnels(c.get("principal"), tunnelOrigin(c.req.url, c.env)), 200);
   });
-}
-
-/** Tunnels answer on the port and by the scheme that the API itself was called on. */
-function originOf(url: URL, domain: string): TunnelOrigin {
-  const protocol = url.protocol === "https:" ? "https:" : "http:";
-  const port = url.port === "" ? (protocol === "https:" ? 443 : 80) : Number(url.port);
-  return { protocol, domain, port };
 }

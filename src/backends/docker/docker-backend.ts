@@ -6,14 +6,16 @@ import {
   StartResultSchema,
   type ContainerStatus,
   type ExecSpec,
+  type NetworkUpdate,
   type ProcessStatus,
   type SnapshotSpec,
   type StartSpec,
 } from "../../contract/host-protocol.ts";
 import type { AttachSpec } from "../../contract/attach.ts";
-import type { ByteSource } from "../../contract/byte-source.ts";
+import type { ByteSource, ByteTarget } from "../../contract/byte-source.ts";
 import { ApiError } from "../../contract/errors.ts";
 import type { Cursor } from "../../contract/events.ts";
+import { problemInPlaceOf } from "../../contract/host-answer.ts";
 import {
   StdinStateSchema,
   type OutputStream,
@@ -28,7 +30,15 @@ import {
   type VolumeReload,
   type VolumesOrder,
 } from "../../contract/volume-mount.ts";
-import type { Backend, MovedDeadline, SnapshotOrder, SnapshotResult, StartOutcome, StdinOptions } from "../backend.ts";
+import type {
+  Backend,
+  MovedDeadline,
+  NetworkChange,
+  SnapshotOrder,
+  SnapshotResult,
+  StartOutcome,
+  StdinOptions,
+} from "../backend.ts";
 import { HostClient, type HostAddress, type RelocateHost } from "./host-client.ts";
 import { HostFiles } from "./host-files.ts";
 
@@ -78,6 +88,11 @@ export class DockerBackend extends HostFiles implements Backend {
   setDeadline({ revision, remainingMs }: MovedDeadline): Promise<void> {
     const body = { generation: this.#generation, revision, remaining_ms: remainingMs };
     return this.client.run("PUT", `${this.base}/deadline`, { body, timeoutMs: 10_000 });
+  }
+
+  setNetwork({ revision, policy }: NetworkChange): Promise<void> {
+    const body: NetworkUpdate = { generation: this.#generation, revision, policy };
+    return this.client.run("PUT", `${this.base}/network`, { body, timeoutMs: 15_000 });
   }
 
   exec(spec: ExecSpec, waitMs = 0): Promise<ProcessStatus> {
@@ -152,16 +167,22 @@ export class DockerBackend extends HostFiles implements Backend {
     return (await this.client.json(schema, "GET", `${this.base}/ports/${port}`, { timeoutMs: 10_000 })).open;
   }
 
-  connect(port: number, request: Request): Promise<Response> {
-    const url = new URL(request.url);
-    const headers = new Headers(request.headers);
-    headers.set("x-sandbar-target", url.pathname + url.search);
-    headers.set("x-sandbar-host", url.host);
-    return this.client.send(request.method, `${this.base}/ports/${port}/proxy`, {
-      headers,
-      body: request.body,
-      signal: request.signal,
-    });
+  async connect(port: number, request: Request, client?: string): Promise<Response> {
+    const { method, body, signal } = request;
+    const headers = onwardHeaders(request, client);
+    const answer = await this.client.send(method, this.#proxyPath(port), { headers, body, signal });
+    const problem = await problemInPlaceOf(answer);
+    if (problem) throw problem;
+    return answer;
+  }
+
+  async connectTarget(port: number, request: Request, client?: string): Promise<ByteTarget> {
+    const { url, headers } = await this.client.target(this.#proxyPath(port), request.method);
+    return { url, headers: { ...Object.fromEntries(onwardHeaders(request, client)), ...headers } };
+  }
+
+  #proxyPath(port: number): string {
+    return `${this.base}/ports/${port}/proxy`;
   }
 
   #volumes<Schema extends z.ZodType>(one: Schema, what: string, paths?: string[]): Promise<z.output<Schema>[]> {
@@ -171,4 +192,15 @@ export class DockerBackend extends HostFiles implements Backend {
       timeoutMs: VOLUMES_TIMEOUT_MS,
     });
   }
+}
+
+/** The request's headers, with what the host is to know of it. */
+function onwardHeaders(request: Request, client: string | undefined): Headers {
+  const url = new URL(request.url);
+  const headers = new Headers(request.headers);
+  headers.set("x-sandbar-target", url.pathname + url.search);
+  headers.set("x-sandbar-host", url.host);
+  headers.set("x-sandbar-protocol", url.protocol.slice(0, -1));
+  if (client !== undefined) headers.set("x-sandbar-client", client);
+  return headers;
 }
