@@ -11,6 +11,7 @@ import { openapiDocument } from "./openapi.ts";
 import { problemResponse } from "./problems.ts";
 import { requestId } from "./request-id.ts";
 import { matchRoute } from "./route-table.ts";
+import { registerConnectTokens } from "./routes/connect-tokens.ts";
 import { registerExec } from "./routes/exec.ts";
 import { registerFileArchive } from "./routes/files-archive.ts";
 import { registerFileTree } from "./routes/files-tree.ts";
@@ -73,6 +74,7 @@ export function createApp(): OpenAPIHono<ApiEnv> {
   registerSnapshot(v1);
   registerFork(v1);
   registerTunnels(v1);
+  registerConnectTokens(v1);
   registerImages(v1);
   registerKeys(v1);
   registerSecrets(v1);
@@ -101,7 +103,7 @@ export async function handle(request: Request, env: Env, ctx: ExecutionContext):
   const { hostname, pathname } = new URL(request.url);
   const target = tunnelTarget(hostname, tunnelDomain(env));
   const failed = (error: unknown) => problemResponse(error, crypto.randomUUID());
-  if (target) return proxyTunnel(request, env, target).catch(failed);
+  if (target) return proxyTunnel(request, env, target);
   if (isRegistryPath(pathname)) return handleRegistry(request, env, ctx);
   return isVolumeSyncPath(pathname) ? handleVolumeSync(request, env).catch(failed) : app.fetch(request, env, ctx);
 }

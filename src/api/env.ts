@@ -30,6 +30,8 @@ export interface Env
   DEFAULT_BACKEND?: string;
   /** Sandboxes answer at `<port>-<sandbox id>.<this>`; `localhost` if left out. */
   TUNNEL_DOMAIN?: string;
+  /** What counts as the address of whoever calls a tunnel; left out, the one that Cloudflare says. See `client-address.ts`. */
+  CLIENT_ADDRESS?: string;
 }
 
 /** What the middleware knows of a request. */

@@ -24,7 +24,9 @@ const REPEATABLE: ReadonlySet<keyof SandboxRpc> = new Set([
   "listFiles",
   "watchFiles",
   "readArchive",
+  "uploadTarget",
   "tunnels",
+  "connectToken",
 ]);
 
 /**

@@ -1,6 +1,6 @@
 import { HostCatalog, type HostStanding } from "../catalog/hosts.ts";
 import { ApiError } from "../contract/errors.ts";
-import type { HostOrders, HostReport } from "../contract/host-protocol.ts";
+import type { HostOrders, HostReport } from "../contract/host-report.ts";
 import { deriveHostKey } from "../contract/host-token.ts";
 import { openPlacement } from "../placement/client.ts";
 import { reconcile } from "../placement/reconcile.ts";

@@ -72,6 +72,8 @@ async function main(): Promise<void> {
 const hasContainers = () => process.env["SANDBAR_CONTAINERS"] === "1";
 
 let hostLine = "";
+/** Why there is no network policy here. */
+let noRules = "";
 let isReady = false;
 
 /** What the services say while they wait for each other is of interest only if they never find together. */
@@ -95,6 +97,8 @@ function workerService(directory: string, port: number, state: DevState, backend
   const args = ["dev", "--ip", "127.0.0.1", "--port", String(port), "--inspector-port", "0"];
   args.push("--persist-to", join(directory, "worker"), "--env-file", envFile);
   args.push("--log-level", "warn", "--show-interactive-dev-session=false");
+  // Nobody else reaches it, and what a client says of its address is not taken from it here.
+  args.push("--var", "CLIENT_ADDRESS:127.0.0.1");
   if (hasContainers()) args.push("--enable-containers");
   if (backend !== undefined) args.push("--var", `DEFAULT_BACKEND:${backend}`);
   return {
@@ -110,6 +114,8 @@ function workerService(directory: string, port: number, state: DevState, backend
       CLOUDFLARE_CF_FETCH_ENABLED: "false",
       // Wrangler's explorer shows and edits D1 without a key.
       X_LOCAL_EXPLORER: "false",
+      // Wrangler keeps a trace of every request on the disk, and has each answer wait for that twice.
+      X_LOCAL_OBSERVABILITY: "false",
       CI: "1",
       NO_COLOR: "1",
     },
@@ -133,6 +139,7 @@ async function hostService(directory: string, url: string, state: DevState) {
     onLine: (line: string) => {
       if (line.startsWith("sandbar host ")) hostLine = line;
       else printOnceReady(line);
+      noRules ||= /^sandbar host: no rules can be set for the network of a sandbox: (.+)/.exec(line)?.[1] ?? "";
     },
     stopMs: 30_000,
   };
@@ -205,7 +212,7 @@ function welcome(port: number, key: string, runtime: string, host: string): stri
     Key      ${key}
     Runtime  ${runtime}${host.includes(": ") ? `  (${host.slice(host.lastIndexOf(": ") + 2)})` : ""}${
       hasContainers() ? '\n    Also     Cloudflare Containers on this machine: "backend": "cloudflare" at create' : ""
-    }
+    }${noRules && `\n    Network  without policies: ${noRules}`}
 
   Try it:
 

@@ -54,7 +54,7 @@ export async function receiveFile(
   place: (name: string, size: number) => Promise<void>,
 ): Promise<void> {
   const name = `.sandbar-${randomBytes(12).toString("hex")}`;
-  const script = await runScript(container, RECEIVE_SCRIPT, [path, name], signal);
+  const script = await runScript(container, RECEIVE_SCRIPT, [path, name], { signal, isBulk: true });
   try {
     await place(name, await pour(content, script));
   } catch (error) {

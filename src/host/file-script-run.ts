@@ -22,15 +22,19 @@ export interface RunningScript {
   kill(): void;
 }
 
-/**
- * Starts a script and reads its first line. Throws the file error that the line names. The signal kills the script, also
- * later.
- */
+export interface ScriptOptions {
+  /** Kills the script, also once it runs. */
+  signal?: AbortSignal | undefined;
+  /** Content is to pass its input or its output. */
+  isBulk?: boolean;
+}
+
+/** Starts a script and reads its first line. Throws the file error that the line names. */
 export async function runScript(
   container: Container,
   script: string,
   args: string[],
-  signal?: AbortSignal,
+  { signal, isBulk = false }: ScriptOptions = {},
 ): Promise<RunningScript> {
   for (const busybox of ["", BUSYBOX]) {
     const shell = busybox ? [busybox, "sh"] : ["/bin/sh"];
@@ -40,6 +44,7 @@ export async function runScript(
       env: { LC_ALL: "C" },
       input: "once",
       stderr: "ignore",
+      isBulk,
     });
     void spawned.exited.then(() => spawned.release());
     spawned.stdin.on("error", () => {});

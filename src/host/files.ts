@@ -32,7 +32,7 @@ export async function openFile(
   range: ByteRange | undefined,
   signal: AbortSignal,
 ): Promise<OpenedFile> {
-  const script = await runScript(container, READ_SCRIPT, [path, ...scriptRange(range)], signal);
+  const script = await runScript(container, READ_SCRIPT, [path, ...scriptRange(range)], { signal, isBulk: true });
   try {
     script.spawned.stdin.end();
     const size = Number(/^file (\d+)$/.exec(script.line)?.[1]);

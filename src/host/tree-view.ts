@@ -1,10 +1,11 @@
-import { closeSync, constants, fstatSync, lstatSync, opendirSync, openSync, readSync, type BigIntStats } from "node:fs";
+import { closeSync, constants, fstatSync, opendirSync, openSync, readSync } from "node:fs";
 import { setImmediate } from "node:timers/promises";
 import { asApiError } from "../contract/errors.ts";
-import { fileInfo, isLink, timeOf } from "../contract/file-info.ts";
+import { fileInfo, isLink } from "../contract/file-info.ts";
 import type { FileInfo, FileList, FileListRequest } from "../contract/file.ts";
 import { trimmed } from "./entry-path.ts";
 import { FOLLOW, isOfProc, openBelow, O_PATH, readLinkAt } from "./linux/confined.ts";
+import { statusAt, type Status } from "./linux/statx.ts";
 import type { Container } from "./runtime.ts";
 
 /**
@@ -19,13 +20,15 @@ const MAX_ACCOUNTS_BYTES = 1_048_576;
 /** How many files are looked at in one go, and names read, while others wait. */
 const FILES_AT_ONCE = 200;
 const NAMES_AT_ONCE = 1000;
+/** The name of what is open, as seen from itself. */
+const ITSELF = Buffer.alloc(0);
 
 export function viewStat(container: Container, path: string): Promise<FileInfo | undefined> {
   return viewed(container, async (root) =>
     opened(root, path, O_PATH | constants.O_NOFOLLOW, (fd) => {
       if (isOfProc(fd)) return undefined;
-      const stats = fstatSync(fd, { bigint: true });
-      return new Teller(root).info(trimmed(path), stats, () => readLinkAt(fd, Buffer.alloc(0)));
+      const status = statusAt(fd, ITSELF);
+      return status && new Teller(root).info(trimmed(path), status, () => readLinkAt(fd, ITSELF));
     }),
   );
 }
@@ -53,8 +56,8 @@ export function viewList(
       for (const [index, { name, path: found }] of behind.entries()) {
         if (data.length === limit) return { data, more: true };
         if (index % FILES_AT_ONCE === FILES_AT_ONCE - 1) await setImmediate();
-        const stats = lstatIn(fd, name);
-        if (stats) data.push(teller.info(found, stats, () => readLinkAt(fd, name)));
+        const status = statusAt(fd, name);
+        if (status) data.push(teller.info(found, status, () => readLinkAt(fd, name)));
       }
       return { data, more: false };
     }),
@@ -101,12 +104,6 @@ async function namesIn(fd: number, signal?: AbortSignal): Promise<Buffer[] | und
   return names;
 }
 
-/** Undefined when it has gone meanwhile. */
-function lstatIn(fd: number, name: Buffer): BigIntStats | undefined {
-  const path = Buffer.concat([Buffer.from(`/proc/self/fd/${fd}/`), name]);
-  return lstatSync(path, { bigint: true, throwIfNoEntry: false });
-}
-
 /** Tells of files what a client gets to know, with the names that users and groups have in the container. */
 class Teller {
   readonly #users: Map<string, string>;
@@ -117,14 +114,12 @@ class Teller {
     this.#groups = accounts(root, "/etc/group", 4);
   }
 
-  info(path: string, stats: BigIntStats, readLink: () => Buffer): FileInfo {
-    const mode = Number(stats.mode);
+  info(path: string, { mode, uid, gid, ...status }: Status, readLink: () => Buffer): FileInfo {
     return fileInfo(path, {
+      ...status,
       mode,
-      size: stats.size,
-      ...timeOf(stats.mtimeNs),
-      owner: this.#users.get(String(stats.uid)) ?? String(stats.uid),
-      group: this.#groups.get(String(stats.gid)) ?? String(stats.gid),
+      owner: this.#users.get(String(uid)) ?? String(uid),
+      group: this.#groups.get(String(gid)) ?? String(gid),
       target: isLink(mode) ? readLink().toString() : undefined,
     });
   }

@@ -38,12 +38,9 @@ export async function list(
   if (seen) return seen;
   const { depth, limit, after } = request;
   const nonce = newNonce();
-  const script = await runScript(
-    container,
-    LIST_SCRIPT,
-    [path, String(depth), statFormat(nonce), statEnd(nonce)],
+  const script = await runScript(container, LIST_SCRIPT, [path, String(depth), statFormat(nonce), statEnd(nonce)], {
     signal,
-  );
+  });
   const base = trimmed(path) === "/" ? "" : trimmed(path);
   const page = new Page(limit);
   try {

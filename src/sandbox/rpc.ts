@@ -1,6 +1,7 @@
 import type { ByteRange } from "../contract/byte-range.ts";
-import type { BodyLength, HostPlacement, StdinOptions, WriteOptions } from "../backends/backend.ts";
-import type { ByteSource } from "../contract/byte-source.ts";
+import type { BodyLength, HostPlacement, StdinOptions, Upload, WriteOptions } from "../backends/backend.ts";
+import type { ByteSource, ByteTarget } from "../contract/byte-source.ts";
+import type { ConnectToken, ConnectTokenCreate } from "../contract/connect-token.ts";
 import type { ErrorCode } from "../contract/errors.ts";
 import type { Cursor } from "../contract/events.ts";
 import type { FileInfo, FileList, FileListRequest } from "../contract/file.ts";
@@ -136,6 +137,8 @@ export interface SandboxRpc {
   watchFiles(scope: Scope, path: string, recursive: boolean, failure?: ErrorCode): Promise<ByteSource>;
   readArchive(scope: Scope, path: string, failure?: ErrorCode): Promise<ByteSource>;
   writeArchive(scope: Scope, path: string, body: ReadableStream<Uint8Array>, length: BodyLength): Promise<void>;
+  /** Where the body goes; undefined where it must pass the object, see `writeFile` and `writeArchive`. Sending having failed, it is asked for again with the `failure`. */
+  uploadTarget(scope: Scope, upload: Upload, failure?: ErrorCode): Promise<ByteTarget | undefined>;
   /** Begins a snapshot, and unless `isAsync` waits until it is made. Throws what it fails of. */
   snapshot(scope: Scope, request: SnapshotRequest, isAsync: boolean): Promise<Image>;
   /** What the sandbox was made from, for another one like it. */
@@ -143,4 +146,5 @@ export interface SandboxRpc {
   /** The images of the deployment that containers beside the objects start from; undefined where it has no containers. */
   deployedImages(): Promise<string[] | undefined>;
   tunnels(scope: Scope, origin: TunnelOrigin): Promise<Record<string, Tunnel>>;
+  connectToken(scope: Scope, request: ConnectTokenCreate, origin: TunnelOrigin): Promise<ConnectToken>;
 }

@@ -1,10 +1,10 @@
-import type { Backend, BodyLength, WriteOptions } from "../backends/backend.ts";
+import type { Backend, BodyLength, Upload, WriteOptions } from "../backends/backend.ts";
 import type { ByteRange } from "../contract/byte-range.ts";
-import type { ByteSource } from "../contract/byte-source.ts";
-import { ApiError, type ErrorCode } from "../contract/errors.ts";
+import type { ByteSource, ByteTarget } from "../contract/byte-source.ts";
+import type { ErrorCode } from "../contract/errors.ts";
 import type { FileInfo, FileList, FileListRequest } from "../contract/file.ts";
-import { hostAway } from "../contract/host-answer.ts";
 import type { Reply } from "../rpc/api-reply.ts";
+import { requireNews } from "./host-link.ts";
 import { SandboxObject, type SandboxEnv } from "./object.ts";
 import type { FileAnswer, Scope } from "./rpc.ts";
 
@@ -50,22 +50,21 @@ export abstract class SandboxFiles<Env extends SandboxEnv = SandboxEnv> extends 
     return this.#inContainer(scope, (backend) => backend.writeArchive(path, body, length));
   }
 
+  uploadTarget(scope: Scope, upload: Upload, failure?: ErrorCode): Promise<Reply<ByteTarget | undefined>> {
+    return this.#source(scope, failure, async (backend) => backend.uploadTarget?.(upload));
+  }
+
   #inContainer<T>(scope: Scope, run: (backend: Backend) => Promise<T>): Promise<Reply<T>> {
     return this.operation(scope, async () => run(await this.parts.host.running()));
   }
 
   /**
-   * Where bytes are that the caller asks the host for. After a failure there it is asked again only where the host has
+   * Where bytes are that the caller asks the host for, or go that it sends there. After a failure there it is asked again only where the host has
    * another address or key by now; else the failure is told, and what it says of the sandbox is looked into.
    */
-  #source(
-    scope: Scope,
-    failure: ErrorCode | undefined,
-    open: (backend: Backend) => Promise<ByteSource>,
-  ): Promise<Reply<ByteSource>> {
+  #source<T>(scope: Scope, failure: ErrorCode | undefined, open: (backend: Backend) => Promise<T>): Promise<Reply<T>> {
     return this.operation(scope, async () => {
-      if (failure !== undefined && failure !== "backend_unavailable") throw new ApiError(failure);
-      if (failure && !(await this.parts.host.relocate().catch(() => false))) throw hostAway(undefined);
+      if (failure) await requireNews(this.parts.host, failure);
       return open(await this.parts.host.running());
     });
   }

@@ -1,6 +1,7 @@
 import type { StdinOptions } from "../backends/backend.ts";
 import { deployedImages, requireDeployedImage } from "./deployed-images.ts";
 import type { ByteSource } from "../contract/byte-source.ts";
+import type { ConnectToken, ConnectTokenCreate } from "../contract/connect-token.ts";
 import { ApiError, type ErrorCode } from "../contract/errors.ts";
 import type { Cursor } from "../contract/events.ts";
 import { describeImage } from "../catalog/images.ts";
@@ -160,6 +161,10 @@ export class Sandbox<Env extends SandboxEnv = SandboxEnv> extends SandboxVolumes
       await this.parts.host.running();
       return tunnelsOf(this.parts.store.record!, origin);
     });
+  }
+
+  connectToken(scope: Scope, request: ConnectTokenCreate, origin: TunnelOrigin): Promise<Reply<ConnectToken>> {
+    return this.reading(scope, () => this.parts.tokens.issue(this.parts.store.record!, request, origin));
   }
 
   /** What RPC does not carry: requests to ports, and sockets. */

@@ -3,4 +3,11 @@ import { FakeHost } from "../fake/fake-host.ts";
 
 const host = new FakeHost();
 
-describeBackend({ name: "fake", image: "fake", hasNoShell: true, open: (sandboxId) => host.open(sandboxId) });
+const address = "198.51.100.2";
+describeBackend({
+  name: "fake",
+  image: "fake",
+  hasNoShell: true,
+  outside: { address, reach: ["reach", address] },
+  open: (sandboxId) => host.open(sandboxId),
+});

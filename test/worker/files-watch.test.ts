@@ -107,11 +107,16 @@ describe("a watch", () => {
   });
 });
 
-describe.each(["watchFiles", "readArchive"] as const)("%s that failed at the host", (method) => {
+const UPLOAD = { what: "archive", path: "/etc", options: { size: 1 } };
+
+describe.each([
+  ["watchFiles", ["/etc", false], { kind: "stream" }],
+  ["readArchive", ["/etc"], { kind: "stream" }],
+  ["uploadTarget", [UPLOAD], undefined],
+] as const)("%s that failed at the host", (method, args, value) => {
   const again = (failure: "sandbox_ended" | "backend_unavailable") => {
     const object = objectOf(sandboxId) as unknown as Record<string, (...all: unknown[]) => Promise<object>>;
-    const args = method === "watchFiles" ? ["/etc", false, failure] : ["/etc", failure];
-    return object[method]!({ environment: "main" }, ...args);
+    return object[method]!({ environment: "main" }, ...args, failure);
   };
 
   it("is told as it failed while nothing is new", async () => {
@@ -122,7 +127,7 @@ describe.each(["watchFiles", "readArchive"] as const)("%s that failed at the hos
   it("is asked for anew where the host has another key by now", async () => {
     await reportHost({ url: "http://127.0.0.1:9", info: hostInfo(HOST_ID), containers: [] }, Date.now(), 2);
     try {
-      expect(await again("backend_unavailable")).toMatchObject({ ok: true, value: { kind: "stream" } });
+      expect(await again("backend_unavailable")).toMatchObject({ ok: true, value });
     } finally {
       await forgetHosts();
     }

@@ -1,7 +1,7 @@
 import { env } from "cloudflare:test";
 import { afterEach, beforeEach, expect, vi } from "vitest";
 import type { Host } from "../../src/contract/host.ts";
-import type { HostOrders } from "../../src/contract/host-protocol.ts";
+import type { HostOrders } from "../../src/contract/host-report.ts";
 import { CONTROL_PLANE_AUDIENCE, deriveHostKey, signRequest } from "../../src/contract/host-token.ts";
 import { call, connectHost, forgetHosts, HOST_ID, hostInfo, ORIGIN, send } from "./client.ts";
 

@@ -28,6 +28,15 @@ export async function exec(sandboxId: string, request: object, query = ""): Prom
 export const getProcess = async (sandboxId: string, processId: string, query = ""): Promise<ContainerProcess> =>
   (await call("GET", `/v1/sandboxes/${sandboxId}/processes/${processId}${query}`)).json();
 
+export const patch = (sandboxId: string, json: object) => call("PATCH", `/v1/sandboxes/${sandboxId}`, { json });
+
+/** The sandbox as it is after a PATCH that must succeed. */
+export async function changed(sandboxId: string, json: object): Promise<Sandbox> {
+  const response = await patch(sandboxId, json);
+  if (response.status !== 200) throw new Error(await response.text());
+  return response.json();
+}
+
 export const terminate = (sandboxId: string) => call("DELETE", `/v1/sandboxes/${sandboxId}`);
 
 export const objectOf = (sandboxId: string) => env.SANDBOXES.get(env.SANDBOXES.idFromName(sandboxId));

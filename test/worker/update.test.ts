@@ -2,7 +2,7 @@ import { env } from "cloudflare:test";
 import { beforeEach, describe, expect, it } from "vitest";
 import type { Sandbox } from "../../src/contract/sandbox.ts";
 import { call, connectHost, newKey, problemOf } from "./client.ts";
-import { exec, getSandbox, startSandbox, terminate } from "./sandboxes.ts";
+import { changed, exec, getSandbox, patch, startSandbox, terminate } from "./sandboxes.ts";
 import { fakeHost } from "./worker.ts";
 
 beforeEach(async () => {
@@ -11,12 +11,6 @@ beforeEach(async () => {
   await connectHost();
 });
 
-const patch = (sandboxId: string, json: object) => call("PATCH", `/v1/sandboxes/${sandboxId}`, { json });
-const changed = async (sandboxId: string, json: object): Promise<Sandbox> => {
-  const response = await patch(sandboxId, json);
-  if (response.status !== 200) throw new Error(await response.text());
-  return response.json();
-};
 const refused = async (sandboxId: string, json: object) => problemOf(await patch(sandboxId, json));
 const listed = async (query: string) =>
   ((await (await call("GET", `/v1/sandboxes?${query}`)).json()) as { data: Sandbox[] }).data.map(

@@ -6,7 +6,7 @@ import { openOrRecall } from "../open-source.ts";
 import { problem } from "../responses.ts";
 import { requires } from "../route-table.ts";
 import { openSandbox } from "../sandbox-client.ts";
-import { sentBody } from "../sent-body.ts";
+import { upload } from "../upload.ts";
 import { SandboxParamsSchema } from "./sandboxes.ts";
 
 const TAR = "application/x-tar";
@@ -61,8 +61,8 @@ export function registerFileArchive(api: OpenAPIHono<ApiEnv>): void {
 
   api.openapi(writeRoute, async (c) => {
     const sandbox = openSandbox(c.env, c.req.valid("param").sandbox_id);
-    const { body, length } = sentBody(c.req.raw);
-    await sandbox.writeArchive(c.get("principal"), c.req.valid("query").path, body, length);
+    const { path } = c.req.valid("query");
+    await upload(sandbox, c.get("principal"), c.req.raw, (options) => ({ what: "archive", path, options }));
     return c.body(null, 204);
   });
 }

@@ -7,7 +7,7 @@ import type { ApiEnv } from "../env.ts";
 import { problem } from "../responses.ts";
 import { requires } from "../route-table.ts";
 import { openSandbox } from "../sandbox-client.ts";
-import { sentBody } from "../sent-body.ts";
+import { upload } from "../upload.ts";
 import { SandboxParamsSchema } from "./sandboxes.ts";
 
 const bytes = { "application/octet-stream": { schema: z.string().meta({ format: "binary" }) } };
@@ -59,8 +59,11 @@ export function registerFiles(api: OpenAPIHono<ApiEnv>): void {
   api.openapi(writeRoute, async (c) => {
     const { path, mode } = c.req.valid("query");
     const sandbox = openSandbox(c.env, c.req.valid("param").sandbox_id);
-    const { body, length } = sentBody(c.req.raw);
-    await sandbox.writeFile(c.get("principal"), path, body, { ...length, ...(mode !== undefined && { mode }) });
+    await upload(sandbox, c.get("principal"), c.req.raw, (length) => ({
+      what: "file",
+      path,
+      options: { ...length, ...(mode !== undefined && { mode }) },
+    }));
     return c.body(null, 204);
   });
 }

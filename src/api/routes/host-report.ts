@@ -1,6 +1,6 @@
 import { createRoute, z, type OpenAPIHono } from "@hono/zod-openapi";
 import { ApiError } from "../../contract/errors.ts";
-import { HostOrdersSchema, HostReportSchema } from "../../contract/host-protocol.ts";
+import { HostOrdersSchema, HostReportSchema } from "../../contract/host-report.ts";
 import type { ApiEnv } from "../env.ts";
 import { requireHostSignature } from "../host-signature.ts";
 import { json, jsonBody, problem } from "../responses.ts";

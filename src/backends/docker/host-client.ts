@@ -1,5 +1,5 @@
 import type { z } from "zod";
-import type { ByteSource } from "../../contract/byte-source.ts";
+import type { ByteSource, ByteTarget } from "../../contract/byte-source.ts";
 import { ApiError } from "../../contract/errors.ts";
 import { errorOfHostAnswer, hostAway, REFUSED_HEADER, signatureRefused } from "../../contract/host-answer.ts";
 import { deriveHostKey, importHostKey, signRequest, type ReadyKey } from "../../contract/host-token.ts";
@@ -56,8 +56,12 @@ export class HostClient {
 
   /** The signed request for bytes, for whoever is to read them. Nothing is sent yet. */
   async source(target: string): Promise<ByteSource> {
-    const url = `${this.#host.url}${target}`;
-    return { kind: "request", url, headers: { [SIGNATURE_HEADER]: await this.#sign("GET", target) } };
+    return { kind: "request", ...(await this.#signed("GET", target)) };
+  }
+
+  /** The same for whoever is to send bytes. */
+  target(target: string, method = "PUT"): Promise<ByteTarget> {
+    return this.#signed(method, target);
   }
 
   /** One call without an answer. */
@@ -124,6 +128,11 @@ export class HostClient {
     this.#host = now;
     this.#key = undefined;
     return true;
+  }
+
+  async #signed(method: string, target: string): Promise<ByteTarget> {
+    const headers = { [SIGNATURE_HEADER]: await this.#sign(method, target) };
+    return { url: `${this.#host.url}${target}`, headers };
   }
 
   async #sign(method: string, target: string): Promise<string> {

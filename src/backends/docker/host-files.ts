@@ -1,5 +1,5 @@
 import type { ByteRange } from "../../contract/byte-range.ts";
-import type { ByteSource } from "../../contract/byte-source.ts";
+import type { ByteSource, ByteTarget } from "../../contract/byte-source.ts";
 import {
   FileInfoSchema,
   FileListSchema,
@@ -7,7 +7,7 @@ import {
   type FileList,
   type FileListRequest,
 } from "../../contract/file.ts";
-import type { BodyLength, FileContent, WriteOptions } from "../backend.ts";
+import type { BodyLength, FileContent, Upload, WriteOptions } from "../backend.ts";
 import type { HostClient } from "./host-client.ts";
 
 /** A deep list, and one of a disk that is busy. */
@@ -38,8 +38,8 @@ export abstract class HostFiles {
     };
   }
 
-  writeFile(path: string, body: ReadableStream<Uint8Array>, { mode, ...length }: WriteOptions): Promise<void> {
-    return this.#upload("", { path, mode }, body, length);
+  writeFile(path: string, body: ReadableStream<Uint8Array>, options: WriteOptions): Promise<void> {
+    return this.#upload({ what: "file", path, options }, body);
   }
 
   stat(path: string): Promise<FileInfo> {
@@ -71,19 +71,22 @@ export abstract class HostFiles {
     return this.client.source(this.#target("/archive", { path }));
   }
 
-  writeArchive(path: string, body: ReadableStream<Uint8Array>, length: BodyLength): Promise<void> {
-    return this.#upload("/archive", { path }, body, length);
+  writeArchive(path: string, body: ReadableStream<Uint8Array>, options: BodyLength): Promise<void> {
+    return this.#upload({ what: "archive", path, options }, body);
   }
 
-  async #upload(
-    what: string,
-    fields: Fields,
-    body: ReadableStream<Uint8Array>,
-    { size, endMarker }: BodyLength,
-  ): Promise<void> {
-    const target = this.#target(what, { ...fields, size, end_marker: endMarker });
-    const response = await this.client.raw("PUT", target, { body });
+  uploadTarget(upload: Upload): Promise<ByteTarget> {
+    return this.client.target(this.#uploadPath(upload));
+  }
+
+  async #upload(upload: Upload, body: ReadableStream<Uint8Array>): Promise<void> {
+    const response = await this.client.raw("PUT", this.#uploadPath(upload), { body });
     await response.body?.cancel();
+  }
+
+  #uploadPath({ what, path, options }: Upload): string {
+    const { size, endMarker, ...rest } = options;
+    return this.#target(what === "archive" ? "/archive" : "", { path, ...rest, size, end_marker: endMarker });
   }
 
   #target(what: string, fields: Fields = {}): string {

@@ -105,7 +105,7 @@ async function begin(
   signal?: AbortSignal,
   input: Uint8Array[] = [],
 ): Promise<RunningScript> {
-  const script = await runScript(container, source, args, signal);
+  const script = await runScript(container, source, args, { signal, isBulk: true });
   for (const part of input) script.spawned.stdin.write(part);
   script.spawned.stdin.end();
   if (script.line === "ready") return script;

@@ -1,9 +1,12 @@
 import { closeSync, constants, openSync, writeSync } from "node:fs";
 import { Socket } from "node:net";
 import type { Readable } from "node:stream";
+import { growPipe } from "../linux/libc.ts";
 import type { ProcessOutput } from "../runtime.ts";
 
 const NONBLOCK = constants.O_NONBLOCK;
+/** What a pipe holds that bytes pass in bulk: both of its sides are at work at once then, and seldom wake each other. */
+const GROWN_PIPE_BYTES = 1024 * 1024;
 
 /** A descriptor that is closed at most once. */
 export class Descriptor {
@@ -17,6 +20,10 @@ export class Descriptor {
     if (fd === undefined) throw new Error("The descriptor is no longer open.");
     this.#fd = undefined;
     return fd;
+  }
+  /** Lets the pipe hold more, where the machine allows it. */
+  grow(): void {
+    if (this.#fd !== undefined) growPipe(this.#fd, GROWN_PIPE_BYTES);
   }
   /** A word for the other side. One that is full of what nobody read takes no more. */
   write(text: string): void {
@@ -55,6 +62,11 @@ export class FifoReader implements ProcessOutput {
     this.#keepAlive.close();
   }
 
+  /** Lets it hold more; to be called before the real writer is there. */
+  grow(): void {
+    this.#keepAlive.grow();
+  }
+
   descriptor(): number {
     return this.#reader.detach();
   }
@@ -89,6 +101,11 @@ export class FifoWriter {
 
   closeKeepAlive(): void {
     this.#keepAlive.close();
+  }
+
+  /** Lets it hold more; to be called before the real reader is there. */
+  grow(): void {
+    this.#keepAlive.grow();
   }
 
   close(): void {

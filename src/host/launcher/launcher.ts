@@ -31,7 +31,7 @@ export interface LauncherOptions {
 }
 
 /** What a slot is started with. */
-export interface LaunchSpec extends ProcessSpec, Pick<SpawnSpec, "input" | "stdout" | "stderr"> {
+export interface LaunchSpec extends ProcessSpec, Pick<SpawnSpec, "input" | "stdout" | "stderr" | "isBulk"> {
   /** In the place of pipes, and where the container sees it. */
   terminal?: { terminal: Terminal; path: string } | undefined;
 }
@@ -156,7 +156,7 @@ export class Launcher {
       makeSlot(base, parts);
       // Nobody looks before the line on `cmd` has come; a write this small costs less than a trip to another thread.
       writeFileSync(`${base}.spec`, specScript(spec, streams), { mode: isReadByOthers ? 0o644 : 0o600 });
-      process = this.#open(slot, { base, parts, signalGroup, terminal: spec.terminal?.terminal });
+      process = this.#open(slot, { base, parts, signalGroup, terminal: spec.terminal?.terminal, isBulk: spec.isBulk });
     } catch (error) {
       removeSlot(base, parts);
       throw error;

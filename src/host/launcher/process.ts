@@ -26,6 +26,7 @@ export interface SlotInUse {
   signalGroup: SignalGroup;
   /** In the place of pipes. */
   terminal?: Terminal | undefined;
+  isBulk?: boolean | undefined;
 }
 
 /** One slot of the launcher in use. */
@@ -80,6 +81,7 @@ export class LaunchedProcess implements Spawned {
       for (const one of open) one.close();
       throw error;
     }
+    if (slot.isBulk) for (const pipe of [this.#input, ...this.#outputs]) pipe?.grow();
     this.stdin = terminal?.input ?? (this.#input ? inputOf(this.#input.socket, () => this.#endInput()) : noInput());
     this.isInputLost = !terminal && !this.#input;
     if (terminal) this.resize = async (size) => terminal.resize(size);
