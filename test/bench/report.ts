@@ -3,7 +3,16 @@ import { cpus, totalmem } from "node:os";
 import { dirname } from "node:path";
 
 /** What is measured by itself. */
-export type Part = "host" | "creates" | "containers" | "lifecycle" | "files" | "snapshots" | "volumes" | "placement";
+export type Part =
+  | "host"
+  | "creates"
+  | "containers"
+  | "lifecycle"
+  | "files"
+  | "snapshots"
+  | "tunnels"
+  | "volumes"
+  | "placement";
 
 export interface Row {
   what: string;

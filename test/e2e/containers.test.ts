@@ -6,7 +6,7 @@ import { Instance, sleep } from "./instance.ts";
 import { pidsOf, signalAll } from "./leftovers.ts";
 import { localContainers } from "./local-containers.ts";
 import { RUNTIMES } from "./runtimes.ts";
-import { WEBSOCKET_SERVER } from "./websocket-server.ts";
+import { TUNNEL_APP } from "./tunnel-app.ts";
 
 /** How long states may stay untrue. */
 const TRUE_AGAIN_MS = 15_000;
@@ -64,6 +64,8 @@ describe.skipIf(!RUNTIMES.includes("cloudflare"))("sandboxes on Cloudflare Conta
     ["image", { image: "python:3.12-slim" }],
     ["region", { region: "moon" }],
     ["encrypted_ports", { encrypted_ports: [39_717] }],
+    ["outbound_cidr_allowlist", { outbound_cidr_allowlist: ["192.0.2.0/24"] }],
+    ["outbound_domain_allowlist", { outbound_domain_allowlist: ["example.com"] }],
   ])("refuse %s that cannot be had, naming the field", async (path, create) => {
     expect(await tryCreate(create)).toEqual([422, "unsupported_by_backend", [path]]);
   });
@@ -97,6 +99,29 @@ describe.skipIf(!RUNTIMES.includes("cloudflare"))("sandboxes on Cloudflare Conta
     for (const id of [open, blocked, third]) await instance.call("DELETE", `/sandboxes/${id}`);
   });
 
+  it("keep the network that they start with, but not who may come to their ports", async () => {
+    const id = await instance.create({ outbound_cidr_allowlist: [], inbound_cidr_allowlist: [] });
+    const patch = async (fields: object) => {
+      const response = await instance.fetch(`/sandboxes/${id}`, { method: "PATCH", body: JSON.stringify(fields) });
+      const { errors, ...sandbox } = (await response.json()) as Problem & Record<string, unknown>;
+      return { status: response.status, paths: errors?.map(({ path }) => path), sandbox };
+    };
+    for (const state of ["created", "ready"]) {
+      if (state === "ready") await instance.until(id, ["ready"]);
+      const refused = await patch({ outbound_cidr_allowlist: null, inbound_cidr_allowlist: null, tags: { a: "1" } });
+      expect(refused, state).toMatchObject({ status: 422, paths: ["outbound_cidr_allowlist"] });
+      expect(await instance.sandbox(id)).toMatchObject({
+        outbound_cidr_allowlist: [],
+        inbound_cidr_allowlist: [],
+        tags: {},
+      });
+    }
+    const inbound = ["192.0.2.0/24"];
+    const changed = await patch({ inbound_cidr_allowlist: inbound, block_network: true });
+    expect(changed).toMatchObject({ status: 200, sandbox: { inbound_cidr_allowlist: inbound, block_network: true } });
+    await instance.call("DELETE", `/sandboxes/${id}`);
+  });
+
   it("keep a snapshot to their own backend, which is chosen by it", async () => {
     const id = await instance.create();
     await instance.exec(id, ["sh", "-c", "echo kept > /root/kept"]);
@@ -117,11 +142,6 @@ describe.skipIf(!RUNTIMES.includes("cloudflare"))("sandboxes on Cloudflare Conta
     const hosted = await instance.create({ backend: "docker" });
     expect(await instance.sandbox(hosted)).toMatchObject({ backend: "docker", image: "host" });
     expect(await instance.exec(hosted, ["echo", "hosted"])).toMatchObject({ stdout: "hosted\n" });
-    expect(await tryCreate({ backend: "docker", block_network: true })).toEqual([
-      422,
-      "unsupported_by_backend",
-      ["block_network"],
-    ]);
     expect(await tryCreate({ backend: "docker", region: "weur" })).toEqual([422, "unsupported_by_backend", ["region"]]);
     await instance.call("DELETE", `/sandboxes/${hosted}`);
   });
@@ -173,11 +193,11 @@ describe.skipIf(!RUNTIMES.includes("cloudflare"))("sandboxes on Cloudflare Conta
     await instance.exec(id, ["true"]);
     await instance.fetch(`/sandboxes/${id}/files?path=/srv/echo.py`, {
       method: "PUT",
-      body: WEBSOCKET_SERVER,
+      body: TUNNEL_APP,
       headers: { "content-type": "application/octet-stream" },
     });
     // Not an exec: that alone would keep it.
-    await instance.exec(id, ["sh", "-c", "setsid python3 /srv/echo.py >/dev/null 2>&1 &"]);
+    await instance.exec(id, ["sh", "-c", "setsid python3 /srv/echo.py 9000 >/dev/null 2>&1 &"]);
     const open = () => {
       const headers = { host: `9000-${id}.localhost` };
       const socket = new WebSocket(`ws://127.0.0.1:${instance.port}/`, { headers });

@@ -8,7 +8,7 @@ import { missingForTwoHosts, TwoHosts } from "./second-host.ts";
 
 const script = (name: string) => readFileSync(join(import.meta.dirname, "exactness", name), "utf8");
 const [LIST, CHANGE] = [script("list.pl"), script("change.pl")];
-const GENERATIONS = 5;
+const GENERATIONS = 3;
 const ENTRIES = 11_500;
 const MUTATIONS = 400;
 const SEED = Number(process.env["EXACTNESS_SEED"] ?? Math.floor(Math.random() * 1e9));

@@ -1,12 +1,12 @@
 import { createHash, randomBytes } from "node:crypto";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
-import { get } from "node:http";
 import { connect } from "node:net";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { WebSocket } from "ws";
 import { DEV_KEY, Instance, sleep } from "./instance.ts";
 import { RUNTIMES } from "./runtimes.ts";
-import { WEBSOCKET_SERVER } from "./websocket-server.ts";
+import { TUNNEL_APP } from "./tunnel-app.ts";
+import { askTunnel, tunnelHost } from "./tunnel-calls.ts";
 
 const MIB = 1_048_576;
 
@@ -137,15 +137,16 @@ describe.each(RUNTIMES)("the spine on the %s runtime", (runtime) => {
       `/sandboxes/${sandboxId}/tunnels`,
     );
     expect(Object.keys(tunnels)).toEqual(["9000", "9001"]);
-    const host = (port: number) => `${port}-${sandboxId}.localhost:${instance.port}`;
+    const host = (port: number) => tunnelHost(instance, sandboxId, port);
     expect(tunnels["9000"]).toEqual({
       host: `9000-${sandboxId}.localhost`,
       port: instance.port,
       url: `http://${host(9000)}`,
     });
-    expect(await through(instance, host(9001))).toMatchObject({ status: 502, type: "application/problem+json" });
-    expect(await through(instance, host(9002))).toMatchObject({ status: 404, type: "application/problem+json" });
-    await instance.call("POST", `/sandboxes/${sandboxId}/exec`, { command: ["python3", "-c", WEBSOCKET_SERVER] });
+    const problem = { "content-type": "application/problem+json" };
+    expect(await askTunnel(instance, host(9001))).toMatchObject({ status: 502, headers: problem });
+    expect(await askTunnel(instance, host(9002))).toMatchObject({ status: 404, headers: problem });
+    await instance.call("POST", `/sandboxes/${sandboxId}/exec`, { command: ["python3", "-c", TUNNEL_APP, "9000"] });
     const answer = await new Promise<string>((done, fail) => {
       const dial = (left: number) => {
         const socket = new WebSocket(instance.url.replace("http", "ws"), { headers: { host: host(9000) } });
@@ -213,20 +214,6 @@ describe.each(RUNTIMES)("the spine on the %s runtime", (runtime) => {
     expect(unknown.status).toBe(404);
   });
 });
-
-/** Asks through a tunnel. Browsers and curl resolve names below localhost by themselves, Node does not. */
-function through(
-  instance: Instance,
-  host: string,
-): Promise<{ status: number; type: string | undefined; body: string }> {
-  return new Promise((done, fail) => {
-    get(instance.url, { headers: { host } }, (response) => {
-      let body = "";
-      response.setEncoding("utf8").on("data", (chunk: string) => (body += chunk));
-      response.on("end", () => done({ status: response.statusCode!, type: response.headers["content-type"], body }));
-    }).on("error", fail);
-  });
-}
 
 /** Resident bytes of the Worker's and the host's processes. */
 function memoryOf(instance: Instance): number {

@@ -42,7 +42,13 @@ export class ControlPlane {
         command: process.execPath,
         // Wrangler does not end with its parent by itself.
         args: [tether, ...args],
-        env: { ...process.env, ...QUIET, CLOUDFLARE_CF_FETCH_ENABLED: "false", X_LOCAL_EXPLORER: "false" },
+        env: {
+          ...process.env,
+          ...QUIET,
+          CLOUDFLARE_CF_FETCH_ENABLED: "false",
+          X_LOCAL_EXPLORER: "false",
+          X_LOCAL_OBSERVABILITY: "false",
+        },
         isGroup: true,
       },
       options.onCrash,
