@@ -6,7 +6,7 @@ import { FaultRun } from "./run.ts";
 import { Tally } from "./tally.ts";
 
 /** How many faults there are in all; `SANDBAR_FAULTS=2000` makes a long night of it. */
-const FAULTS = Number(process.env["SANDBAR_FAULTS"] ?? 150);
+const FAULTS = Number(process.env["SANDBAR_FAULTS"] ?? 120);
 /** The same seed gives the same operations and faults, if not the same interleaving. */
 const SEED = Number(process.env["SANDBAR_FAULT_SEED"] ?? Date.now() % 1_000_000_000);
 const RUN_MS = FAULTS * 3_000 + 120_000;
