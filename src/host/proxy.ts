@@ -83,8 +83,10 @@ export async function forwardRequest(
       socket.destroy();
       reject(new ApiError("port_unreachable", { detail: "The app switched protocols unasked." }));
     });
-    if (hasBody(request)) request.pipe(upstream);
-    else upstream.end();
+    if (!hasBody(request)) return void upstream.end();
+    // Who sends a body may wait for an answer to what came before it.
+    upstream.flushHeaders();
+    request.pipe(upstream);
   });
 }
 

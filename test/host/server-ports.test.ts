@@ -145,6 +145,21 @@ describe("ports", () => {
     container.dial = dial;
     app.close();
   });
+  test("pass the head of a request whose body waits for the answer", async () => {
+    const app = createServer((_, response) => response.writeHead(200).flushHeaders());
+    const port = await listening(app);
+    const path = `${box}/ports/${port}/proxy`;
+    const client = connect(host.daemon.port, "127.0.0.1");
+    const signature = await host.sign("POST", path);
+    client.write(
+      `POST ${path} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nx-sandbar-signature: ${signature}\r\n\r\n`,
+    );
+    const [answer] = (await once(client, "data", { signal: AbortSignal.timeout(10_000) })) as [Buffer];
+    expect(String(answer)).toMatch(/^HTTP\/1.1 200 /);
+    client.destroy();
+    app.closeAllConnections();
+    app.close();
+  });
   test("pass WebSockets, when signed", async () => {
     const app = createServer((_, response) => response.writeHead(200).end());
     const sockets = new WebSocketServer({ server: app, path: "/ws" });

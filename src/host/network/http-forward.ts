@@ -108,10 +108,10 @@ export class HttpForward {
       });
       // Switched unasked.
       upstream.once("upgrade", () => reset(this.#socket));
+      if (!hasBody(request)) return void upstream.end();
       // Who sends a body may wait for an answer to what came before it.
       upstream.flushHeaders();
-      if (hasBody(request)) request.pipe(upstream);
-      else upstream.end();
+      request.pipe(upstream);
     });
   }
 
