@@ -38,6 +38,10 @@ export class DnsAnswers {
     this.#asked++;
     try {
       return formatAnswer(asked, await this.#find(asked), transport === "udp" ? asked.maxBytes : STREAM_BYTES);
+    } catch (error) {
+      // What a sandbox asks must not end this daemon, whatever it is.
+      console.error("sandbar host: a question of a sandbox's has no answer:", error);
+      return undefined;
     } finally {
       this.#asked--;
     }
