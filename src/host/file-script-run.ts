@@ -6,9 +6,9 @@ import { settlesWithin, tooSlow, withTimeLimit } from "./time-limit.ts";
 
 const FIRST_LINE_TIMEOUT_MS = 30_000;
 const MAX_LINE_BYTES = 256;
-const NOT_FOUND_RETURNCODE = 127;
+export const NOT_FOUND_RETURNCODE = 127;
 /** Where the launcher is mounted, for images that have no shell. */
-const BUSYBOX = "/.sandbar/busybox";
+export const BUSYBOX = "/.sandbar/busybox";
 
 const FILE_ERRORS = new Set<string>(FILE_CODES);
 

@@ -3,14 +3,13 @@ import { ApiError } from "../../contract/errors.ts";
 import type { StartSpec } from "../../contract/host-protocol.ts";
 import { newId } from "../../contract/ids.ts";
 import { signalOfReturncode } from "../../contract/process.ts";
+import { BUSYBOX, NOT_FOUND_RETURNCODE } from "../file-script-run.ts";
 import { type Container, type SpawnSpec, StartFailure } from "../runtime.ts";
 import { settlesWithin, tooSlow } from "../time-limit.ts";
 import { BUNDLE, NOT_ROOT_RETURNCODE, OWN_CERTIFICATE, TRUST_SCRIPT } from "./trust-script.ts";
 
-const INSTALL_TIMEOUT_MS = 30_000;
-const NOT_FOUND_RETURNCODE = 127;
-/** Where the launcher is mounted; without it the image's own shell is used. */
-const BUSYBOX = "/.sandbar/busybox";
+/** Within what preparing a network may take in all. */
+const INSTALL_TIMEOUT_MS = 10_000;
 
 /** What tells programs that bring their own roots along, or look elsewhere, whom to trust. */
 const TRUST_VARIABLES = {
