@@ -95,8 +95,7 @@ export class Apply {
     const known = this.#mount.baseline.get(path);
     if (stat?.isDirectory()) return !known || known.stamp === stampOf(stat) || this.#forget(path);
     if (!(await this.#makeWay(path, place, stat))) return false;
-    inFolderOf(place, () => mkdirSync(place, { mode: 0o700 }));
-    return true;
+    return isDone(place, () => mkdirSync(place, { mode: 0o700 })) || this.#forget(path);
   }
 
   #dress(entry: DirectoryEntry): void {
@@ -118,7 +117,7 @@ export class Apply {
     if (place === undefined) return;
     const stat = this.#isFresh ? undefined : lstatAt(place);
     if (!(await this.#makeWay(path, place, stat, { keepsFile: true }))) return;
-    inFolderOf(place, () => renameSync(file, place));
+    if (!isDone(place, () => renameSync(file, place))) return void this.#forget(path);
     const now = lstatAt(place);
     if (now) this.#learn(path, { entry, stamp: this.#isFresh ? stampOf(now) : stampOfRead(now, Date.now()) });
   }
@@ -131,7 +130,8 @@ export class Apply {
     for (let at = path.indexOf("/"); at >= 0; at = path.indexOf("/", at + 1)) {
       const parent = tree.place(path.slice(0, at));
       if (parent === undefined) return undefined;
-      if (!lstatAt(parent)) inFolderOf(parent, () => mkdirSync(parent, { mode: 0o755 }));
+      // Where the sandbox has made it just now, that one serves.
+      if (!lstatAt(parent)) isDone(parent, () => mkdirSync(parent, { mode: 0o755 }));
     }
     return tree.place(path);
   }
@@ -184,13 +184,19 @@ export class Apply {
 
 /** False of a directory that holds something, and of what has become something else meanwhile. */
 function isRemoved(place: string, isDirectory: boolean): boolean {
+  return isDone(place, () => (isDirectory ? rmdirSync(place) : unlinkSync(place))) || !lstatAt(place);
+}
+
+/** What the kernel says where the sandbox has put something there in this moment, or has taken away what it was to be in. */
+const OVERTAKEN = new Set(["EEXIST", "EISDIR", "ENOENT", "ENOTDIR", "ENOTEMPTY"]);
+
+/** False where the sandbox was faster. */
+function isDone(place: string, change: () => void): boolean {
   try {
-    inFolderOf(place, () => (isDirectory ? rmdirSync(place) : unlinkSync(place)));
+    inFolderOf(place, change);
     return true;
   } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    if (code === "ENOTEMPTY" || code === "EEXIST" || code === "ENOTDIR" || code === "EISDIR") return false;
-    if (code === "ENOENT") return true;
+    if (OVERTAKEN.has((error as NodeJS.ErrnoException).code ?? "")) return false;
     throw error;
   }
 }
