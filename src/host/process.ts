@@ -131,8 +131,7 @@ export class HostProcess implements ObservedProcess {
   /** Takes care of a process that an earlier daemon started. */
   resume(spawned: Spawned, { stdinOffset, killAt }: JournaledProcess): void {
     this.#killAt = killAt;
-    // Whoever was reading when the daemon ended comes back.
-    for (const log of Object.values(this.logs)) log.holds.awaitAnyone(log.oldestOffset);
+    for (const log of Object.values(this.logs)) log.awaitReturn();
     const isOpen = stdinOffset !== undefined && !spawned.isInputLost;
     if (stdinOffset !== undefined && !isOpen) this.#parts.note({ isStdinClosed: true });
     this.#take(spawned, stdinOffset ?? 0, isOpen);

@@ -2,6 +2,11 @@
 export const STALL_MS = 5_000;
 /** How long the place of a reader whose connection broke is kept for its return. */
 export const RETURN_MS = 30_000;
+/**
+ * What may be on its way to a reader, and has to be there again when its connection breaks: two connections, each with up to
+ * ten megabytes in the buffers of its two ends.
+ */
+export const IN_FLIGHT_BYTES = 32 * 1024 * 1024;
 
 /** How long the beginning of an output is kept for readers that nobody has announced. */
 const HEADSTART_MS = 2_000;
@@ -15,26 +20,30 @@ export interface Hold {
   until: number;
 }
 
+/** A reader, at the place that it has come to. */
+export interface HoldingReader extends Hold {
+  /** Where it began, and when. */
+  readonly from: number;
+  readonly cameAt: number;
+  /** Milliseconds since 1970: when it last took something, or came. */
+  readonly movedAt: number;
+}
+
 /**
  * Whom a process waits for: readers that read, and for a while those that were cut off, so that whoever comes back at its
  * offset has missed nothing, even of a process that writes more than the window in that time.
  */
 export class Holds {
   readonly #holds = new Set<Hold>();
-
-  add(hold: Hold): void {
-    this.#holds.add(hold);
-  }
-
-  delete(hold: Hold): void {
-    this.#holds.delete(hold);
-  }
+  /** Where and when readers came in whom no lost one was recognized. */
+  readonly #unrecognized = new Map<HoldingReader, { offset: number; at: number }>();
 
   /**
-   * A reader has come to this place: whoever was cut off has returned. It had been sent more than it has got, so it comes back
-   * at or before the place where it was lost.
+   * A reader has come to its place, and is waited for from now on. Where one was cut off, it has returned: it had been sent more than it
+   * has got, so it comes back at or before the place where it was lost.
    */
-  returned(offset: number): void {
+  arrive(reader: HoldingReader): void {
+    const { offset } = reader;
     let nearest: Lost | undefined;
     for (const hold of this.#holds) {
       if (!(hold instanceof Lost)) continue;
@@ -42,11 +51,15 @@ export class Holds {
       else if (hold.offset >= offset && (!nearest || hold.offset < nearest.offset)) nearest = hold;
     }
     if (nearest) this.#holds.delete(nearest);
+    else this.#unrecognized.set(reader, { offset, at: Date.now() });
+    this.#holds.add(reader);
   }
 
-  /** Keeps the place of a reader that was cut off. */
-  lose(offset: number, ms = RETURN_MS): void {
-    this.#await(new Lost("cut", offset, Date.now() + ms));
+  /** A reader has gone. `isCut`: it had not come to its end; its place is kept, unless it is back already. */
+  leave(reader: HoldingReader, isCut: boolean): void {
+    this.#holds.delete(reader);
+    this.#unrecognized.delete(reader);
+    if (isCut && !this.#isBack(reader)) this.#await(new Lost("cut", reader.offset, Date.now() + RETURN_MS));
   }
 
   /** Keeps what there is from this place on for whoever comes first, wherever it wants to go on. */
@@ -62,6 +75,23 @@ export class Holds {
   /** Nobody comes any more of those who were only expected. */
   expectNobody(): void {
     for (const hold of this.#holds) if (hold instanceof Lost && hold.kind === "expected") this.#holds.delete(hold);
+  }
+
+  /**
+   * Whether the reader has come back before its loss was noticed, which may take longer than coming back: its place would hold up the
+   * process for nobody.
+   */
+  #isBack({ from, cameAt, offset, movedAt }: HoldingReader): boolean {
+    // It has got what it began with, and all but what may have been on its way.
+    const first = Math.max(from, offset - IN_FLIGHT_BYTES);
+    let nearest: { reader: HoldingReader; offset: number } | undefined;
+    for (const [reader, arrival] of this.#unrecognized) {
+      if (arrival.offset < first || arrival.offset > offset) continue;
+      // A little before it is late, too: buffers on the way go on taking for a moment.
+      if (arrival.at < Math.max(cameAt, movedAt - STALL_MS)) continue;
+      if (!nearest || arrival.offset > nearest.offset) nearest = { reader, offset: arrival.offset };
+    }
+    return nearest !== undefined && this.#unrecognized.delete(nearest.reader);
   }
 
   #await(hold: Lost): void {

@@ -1,4 +1,4 @@
-import { STALL_MS, type Hold } from "./holds.ts";
+import { STALL_MS, type HoldingReader } from "./holds.ts";
 import type { LogSource, ReadableLog } from "./output-log.ts";
 
 /** What is larger is read into memory that the next read may use again. */
@@ -8,9 +8,12 @@ export const SMALL_CHUNK_BYTES = 16 * 1024;
 export type Taken = { kind: "bytes"; bytes: Uint8Array } | { kind: "none" } | { kind: "end" };
 
 /** One reader of a log. */
-export class LogReader implements Hold {
+export class LogReader implements HoldingReader {
   offset: number;
   until = 0;
+  readonly from: number;
+  readonly cameAt = Date.now();
+  movedAt = this.cameAt;
   readonly #log: ReadableLog;
   readonly #follow: boolean;
   readonly #end: number;
@@ -22,6 +25,7 @@ export class LogReader implements Hold {
   constructor(log: ReadableLog, offset: number, follow: boolean) {
     this.#log = log;
     this.offset = offset;
+    this.from = offset;
     this.#follow = follow;
     this.#end = follow ? Infinity : log.length;
     this.#source = log.open();
@@ -31,10 +35,7 @@ export class LogReader implements Hold {
       this.#wake?.();
     });
     this.#touch();
-    if (follow) {
-      log.holds.returned(offset);
-      log.holds.add(this);
-    }
+    if (follow) log.holds.arrive(this);
     log.readerMoved();
   }
 
@@ -75,8 +76,7 @@ export class LogReader implements Hold {
     this.#isClosed = true;
     this.#source.close();
     this.#unsubscribe();
-    this.#log.holds.delete(this);
-    if (isCut && this.#follow && !this.#log.hasEnded) this.#log.holds.lose(this.offset);
+    if (this.#follow) this.#log.holds.leave(this, isCut && !this.#log.hasEnded);
     this.#log.readerMoved();
     this.#wake?.();
   }
@@ -84,6 +84,7 @@ export class LogReader implements Hold {
   #read(available: number): Uint8Array {
     const bytes = this.#source.read(this.offset, available);
     this.offset += bytes.length;
+    this.movedAt = Date.now();
     this.#log.readerMoved();
     return bytes;
   }

@@ -3,7 +3,7 @@ import type { CloudflareProcesses } from "./processes.ts";
 import type { CloudflareStore } from "./store.ts";
 
 /** What all outputs of a sandbox may take in the object's storage. */
-export const MAX_OUTPUT_BYTES = 256 * 1024 * 1024;
+export const MAX_OUTPUT_BYTES = 512 * 1024 * 1024;
 /** What is left to each output of a process that runs, when all of them together are too much. */
 const LAST_BYTES = 256 * 1024;
 

@@ -18,7 +18,7 @@ import { OutputIntake } from "./output-intake.ts";
 import { ProcessDeadline } from "./process-deadline.ts";
 import { ProcessEnd } from "./process-end.ts";
 import type { ProcessSurroundings } from "./process-surroundings.ts";
-import { IN_FLIGHT_BYTES, type SqliteLog } from "./sqlite-log.ts";
+import type { SqliteLog } from "./sqlite-log.ts";
 import type { KeptProcess } from "./store.ts";
 
 /** An agent that is gone, or speaks nonsense, is called again after so long, then after longer. */
@@ -90,10 +90,7 @@ export class CloudflareProcess implements ObservedProcess {
 
   /** Takes up a process that an earlier life of the object started. Undefined when the agent does not know it. */
   async resume(): Promise<AgentConnection | undefined> {
-    // Whoever was reading comes back, a little behind the end.
-    for (const log of Object.values(this.logs)) {
-      log.holds.awaitAnyone(Math.max(log.oldestOffset, log.length - IN_FLIGHT_BYTES));
-    }
+    for (const log of Object.values(this.logs)) log.awaitReturn();
     this.#deadline.arm(this.#kept.killAt);
     return this.#attach();
   }

@@ -1,14 +1,12 @@
 import { ApiError } from "../../contract/errors.ts";
 import { MAX_INLINE_OUTPUT_BYTES, type OutputStream } from "../../contract/process.ts";
-import { Holds } from "../../process/holds.ts";
+import { Holds, IN_FLIGHT_BYTES } from "../../process/holds.ts";
 import { LogReader } from "../../process/log-reader.ts";
 import type { LogSource, OutputLog } from "../../process/output-log.ts";
 import type { CloudflareStore } from "./store.ts";
 
 /** How much of each stream is kept at least, and how far a process may run ahead of its readers. */
 export const WINDOW_BYTES = 16 * 1024 * 1024;
-/** What a reader whose connection broke may have to be sent again. */
-export const IN_FLIGHT_BYTES = 8 * 1024 * 1024;
 /** What the agent may have sent without an acknowledgement, and then some. */
 const MAX_UNDER_WAY_BYTES = 4 * 1024 * 1024;
 /** Small writes are put together up to this size. */
@@ -114,6 +112,11 @@ export class SqliteLog implements OutputLog {
       detail: `The output before offset ${this.#oldest} is no longer kept.`,
       extra: { oldest_offset: this.#oldest },
     });
+  }
+
+  /** Waits for whoever was reading in an earlier life of the object, near the end; what may have been on its way is kept before that. */
+  awaitReturn(): void {
+    this.holds.awaitAnyone(Math.max(this.#oldest, this.#length - WINDOW_BYTES / 2));
   }
 
   readerMoved(): void {

@@ -1,6 +1,6 @@
 import type { Readable } from "node:stream";
 import { ApiError } from "../../contract/errors.ts";
-import { Holds } from "../../process/holds.ts";
+import { Holds, IN_FLIGHT_BYTES } from "../../process/holds.ts";
 import { LogReader } from "../../process/log-reader.ts";
 import type { OutputLog } from "../../process/output-log.ts";
 import { KeptSegments } from "./kept-segments.ts";
@@ -11,11 +11,6 @@ import { SegmentSource } from "./segment-source.ts";
 import { readHead, SegmentWriter } from "./segments.ts";
 
 export const DEFAULT_WINDOW_BYTES = 16 * 1024 * 1024;
-/**
- * What may be on its way to a reader, and has to be there again when its connection breaks: two connections, each with up to
- * ten megabytes in the buffers of its two ends.
- */
-const IN_FLIGHT_BYTES = 32 * 1024 * 1024;
 /** How often it is looked at whether a process that is held may go on. */
 const HELD_POLL_MS = 250;
 
@@ -162,6 +157,11 @@ export class ProcessLog implements OutputLog {
     const size = this.#kept.headBytes;
     if (size === 0) return { bytes: Buffer.alloc(0), isTruncated: this.length > 0 };
     return { bytes: readHead(this.base, size), isTruncated: size < this.length };
+  }
+
+  /** Waits for whoever was reading when an earlier daemon ended, near the end; what may have been on its way is kept before that. */
+  awaitReturn(): void {
+    this.holds.awaitAnyone(Math.max(this.oldestOffset, this.length - this.#windowBytes / 2));
   }
 
   /** Throws `output_expired` where the byte at the offset is no longer kept. */
