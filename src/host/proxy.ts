@@ -1,6 +1,7 @@
 import { request as httpRequest, type ClientRequest, type IncomingMessage, type ServerResponse } from "node:http";
 import type { Duplex } from "node:stream";
 import { ApiError } from "../contract/errors.ts";
+import { passBody } from "./bulk-answer.ts";
 import { hasBody, headOfLast, headOfUpgrade, passHead, upgradeTo } from "./http-head.ts";
 import { forwardedTarget, headersForApp } from "./proxy-headers.ts";
 import type { Container } from "./runtime.ts";
@@ -75,8 +76,7 @@ export async function forwardRequest(
         return;
       }
       hasAnswered = true;
-      answer.on("error", () => response.destroy());
-      answer.on("data", moved).pipe(response);
+      passBody({ upstream, answer, response, moved });
     });
     // Node takes an unasked 101 off the response path.
     upstream.once("upgrade", (_, socket) => {

@@ -1,3 +1,4 @@
+import type { Socket } from "node:net";
 import { call, check, result } from "./libc.ts";
 
 const socket = call("int socket(int domain, int type, int protocol)");
@@ -10,3 +11,9 @@ const SOCK_FLAGS = 0o4000 | 0o2000000;
 /** Makes a socket in the network namespace of this thread, which never blocks; the caller's to close. Throws an error with `errno`. */
 export const makeSocket = (family: number, type: number, protocol = 0): number =>
   check("socket", result(socket(family, type | SOCK_FLAGS, protocol)));
+
+/** The descriptor of a connection, which Node keeps to itself; undefined of one that is closed, or is no socket of the kernel's. */
+export function descriptorOf(socket: Socket): number | undefined {
+  const fd = (socket as unknown as { _handle?: { fd?: number } })._handle?.fd;
+  return fd !== undefined && fd >= 0 ? fd : undefined;
+}

@@ -4,7 +4,7 @@ import { isIPv6, Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { ApiError } from "../../contract/errors.ts";
 import { call, check, looked, result } from "../linux/libc.ts";
-import { AF_INET, AF_INET6, makeSocket } from "../linux/sockets.ts";
+import { AF_INET, AF_INET6, descriptorOf, makeSocket } from "../linux/sockets.ts";
 import { connected } from "./connecting.ts";
 
 /**
@@ -117,12 +117,6 @@ export function dialAcross(address: string, port: number): Promise<Duplex> {
 
 const dialled = (socket: Socket, port: number, address: string) =>
   connected(socket.connect(port, address), `${address}:${port}`, DIAL_TIMEOUT_MS);
-
-/** Node keeps it to itself. */
-function descriptorOf(socket: Socket): number | undefined {
-  const fd = (socket as unknown as { _handle?: { fd?: number } })._handle?.fd;
-  return fd !== undefined && fd >= 0 ? fd : undefined;
-}
 
 function opened(namespace: number, type: number, address: string, port: number, then: (fd: number) => void): number {
   return inNamespace(namespace, () => {
