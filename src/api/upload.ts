@@ -5,9 +5,12 @@ import { errorOfHostAnswer, hostAway } from "../contract/host-answer.ts";
 import { HOST_FAILURES } from "../sandbox/process-output.ts";
 import type { SandboxRpc, Scope } from "../sandbox/rpc.ts";
 import { sentBody } from "./sent-body.ts";
+import { putOverSocket } from "./socket-put.ts";
 
 /** Up to here a body passes the sandbox's object, which needs no call of its own then. */
 const SMALL_BODY_BYTES = 65_536;
+/** From here on a body is worth a connection of its own. */
+const SOCKET_BODY_BYTES = 1_048_576;
 
 /** Hands the body of a request to the sandbox; `describe` says what it is to become. One on a host gets a large one without its object. */
 export async function upload(
@@ -22,7 +25,7 @@ export async function upload(
   const target = isSmall ? undefined : await sandbox.uploadTarget(scope, what);
   if (!target) return throughObject(sandbox, scope, what, body);
   try {
-    await send(target, body, request.signal);
+    await send(target, body, length.size, request.signal);
   } catch (error) {
     const code = asApiError(error)?.code;
     // The body is used up. The object finds out what became of the host, and may know better what the failure means.
@@ -42,16 +45,28 @@ function throughObject(
 }
 
 async function send(
-  { url, headers }: ByteTarget,
+  target: ByteTarget,
   body: ReadableStream<Uint8Array>,
+  size: number | undefined,
   signal: AbortSignal,
 ): Promise<void> {
-  const response = await fetch(url, { method: "PUT", headers, body, signal, redirect: "manual" }).catch(
-    (cause: unknown) => {
-      throw hostAway(cause);
-    },
-  );
+  const response = await put(target, body, size, signal).catch((cause: unknown) => {
+    throw hostAway(cause);
+  });
   const error = await errorOfHostAnswer(response);
   if (error) throw error;
   await response.body?.cancel();
+}
+
+async function put(
+  target: ByteTarget,
+  body: ReadableStream<Uint8Array>,
+  size: number | undefined,
+  signal: AbortSignal,
+): Promise<Response> {
+  if (size !== undefined && size >= SOCKET_BODY_BYTES && target.url.startsWith("http:")) {
+    const answer = await putOverSocket(target, body, size, signal);
+    if (answer) return answer;
+  }
+  return fetch(target.url, { method: "PUT", headers: target.headers, body, signal, redirect: "manual" });
 }

@@ -5,7 +5,7 @@ import type { Container, Spawned } from "./runtime.ts";
 import { settlesWithin, tooSlow, withTimeLimit } from "./time-limit.ts";
 
 const FIRST_LINE_TIMEOUT_MS = 30_000;
-const MAX_LINE_BYTES = 256;
+const MAX_LINE_BYTES = 1200;
 export const NOT_FOUND_RETURNCODE = 127;
 /** Where the launcher is mounted, for images that have no shell. */
 export const BUSYBOX = "/.sandbar/busybox";

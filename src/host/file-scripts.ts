@@ -5,7 +5,7 @@
  * a command substitution unguarded: it would eat newlines at their end.
  *
  * A script says one line, `<word> [number]`, before anything else it has to say: `file <size>`,
- * `ready`, `done`, or the code of an error.
+ * `ready [path]`, `done`, or the code of an error.
  */
 
 /** In an image without tools, every one of them is the launcher's busybox. `$1` is its path, or empty. */
@@ -73,7 +73,8 @@ fi
 
 /**
  * `$1` path, `$2` the name of the temporary file. Says `ready`, keeps stdin as a temporary file, says
- * `kept`. The old file is not touched.
+ * `kept`. The old file is not touched. Behind `ready` stands where the temporary file is, if that is short and of plain letters: this machine may
+ * write it, too, until the end of stdin.
  */
 export const RECEIVE_SCRIPT = `${PRELUDE}
 p=$1 name=$2
@@ -99,8 +100,10 @@ if [ -e "$p" ] && { [ ! -f "$p" ] || ! [ -w "$d" ]; } || ! { true > "$tmp"; } 2>
   { true > "$tmp"; } 2>/dev/null || fail permission_denied
 fi
 trap 'rm -f "$tmp"' HUP INT TERM
-echo ready
-why=$({ cat > "$tmp"; } 2>&1) || {
+case $tmp in *[!A-Za-z0-9/._@%+=:,-]*) said= ;; *) said=" $tmp" ;; esac
+[ \${#said} -le 1000 ] || said=
+echo "ready$said"
+why=$({ cat >> "$tmp"; } 2>&1) || {
   rm -f "$tmp"
   case $why in *"No space"* | *"quota"*) fail disk_full ;; esac
   fail permission_denied

@@ -139,6 +139,8 @@ export interface Container {
   openRoot?(): number | undefined;
   /** Whether its processes see every file of it, as they are started without a user; then whoever opens its root sees what they see. */
   seesEveryFile?(): boolean;
+  /** Changes what is below its root from this machine: not while a snapshot holds its processes still, and the next one waits for it. */
+  change?<T>(work: () => Promise<T>): Promise<T>;
   /**
    * Opens the container's network namespace; the caller closes it. Undefined where this daemon may not, or the network is not of this
    * machine's kernel; throws `sandbox_ended`.

@@ -27,6 +27,8 @@ export class TreeBox {
   readonly isEmpty: boolean;
   /** How many processes were started in it. */
   spawned = 0;
+  /** How many bytes went to their input. */
+  piped = 0;
   readonly #image: string | undefined;
   readonly #isSeen: boolean;
   #dataDir!: string;
@@ -44,7 +46,11 @@ export class TreeBox {
     if (this.#image === NOBODY) makeImage(NOBODY, "USER 65534:65534");
     if (this.#image !== undefined) this.#docker = await DockerHost.open();
     const runtime = this.#docker?.runtime ?? (await openEmbeddedRuntime({ dataDir: this.#dataDir }));
-    watched(runtime, { isSeen: this.#isSeen, onSpawn: () => (this.spawned += 1) });
+    watched(runtime, {
+      isSeen: this.#isSeen,
+      onSpawn: () => (this.spawned += 1),
+      onInput: (bytes) => (this.piped += bytes),
+    });
     this.host = await SignedHost.start(runtime, { dataDir: this.#dataDir });
     this.box = await this.host.sandbox({ image: this.#image ?? runtime.defaultImage });
     if (this.isEmpty) {
@@ -125,15 +131,28 @@ function shared(box: TreeBox): TreeBox {
 /** Whether there is what a sandbox of this name needs. */
 export const canRun = (name: BoxName) => BOXES[name].image === undefined || noEngine === undefined;
 
-/** Counts what is started in the containers, and may let nobody on this machine look into them. */
-function watched(runtime: Runtime, { isSeen, onSpawn }: { isSeen: boolean; onSpawn: () => void }): void {
+interface Watch {
+  isSeen: boolean;
+  onSpawn: () => void;
+  onInput: (bytes: number) => void;
+}
+
+/** Counts what is started in the containers, and what goes in there, and may let nobody on this machine look into them. */
+function watched(runtime: Runtime, { isSeen, onSpawn, onInput }: Watch): void {
   const start = runtime.start.bind(runtime);
   runtime.start = async (spec) => {
     const container = await start(spec);
     const spawn = container.spawn.bind(container);
-    container.spawn = (process) => {
+    container.spawn = async (process) => {
       onSpawn();
-      return spawn(process);
+      const spawned = await spawn(process);
+      const { stdin } = spawned;
+      const write = stdin.write.bind(stdin) as (chunk: Buffer) => boolean;
+      stdin.write = (chunk: Buffer) => {
+        onInput(chunk.length);
+        return write(chunk);
+      };
+      return spawned;
     };
     return isSeen ? container : Object.assign(container, { seesEveryFile: () => false });
   };

@@ -6,6 +6,7 @@ import { dialAcross, dialIn } from "../network/namespace.ts";
 import { readEntrypointCode } from "../launcher/entrypoint.ts";
 import { TERM } from "../linux/terminal.ts";
 import type { Container, Spawned, SpawnSpec } from "../runtime.ts";
+import { Standstill } from "../standstill.ts";
 import type { AttachedMain } from "./attached-main.ts";
 import { ContainerExitWatch } from "./container-exit.ts";
 import type { ContainerLauncher } from "./container-launcher.ts";
@@ -48,12 +49,10 @@ export class DockerContainer implements Container {
   readonly #address: string | undefined;
   readonly #execContext: ExecContext;
   readonly #exit: ContainerExitWatch;
-  readonly #spawning = new Set<Promise<unknown>>();
+  readonly #standstill = new Standstill();
   #identity: Identity;
   #main: Spawned | undefined;
   #stopped: Promise<void> | undefined;
-  /** Settles when no snapshot holds the processes still. */
-  #thawed: Promise<unknown> = Promise.resolve();
 
   constructor(parts: ContainerParts) {
     const { engine, info, launcher, attached } = parts;
@@ -156,15 +155,13 @@ export class DockerContainer implements Container {
     return this.#stopped;
   }
 
-  async spawn(spec: SpawnSpec): Promise<Spawned> {
-    await this.#thawed;
-    const spawning = this.#spawn(spec);
-    this.#spawning.add(spawning);
-    try {
-      return await spawning;
-    } finally {
-      this.#spawning.delete(spawning);
-    }
+  /** A launcher that stands still would seem not to take what is just being started. */
+  spawn(spec: SpawnSpec): Promise<Spawned> {
+    return this.change(() => this.#spawn(spec));
+  }
+
+  change<T>(work: () => Promise<T>): Promise<T> {
+    return this.#standstill.change(work);
   }
 
   async adopt(processId: string, handle: string | undefined): Promise<Spawned | "unstarted" | undefined> {
@@ -207,19 +204,9 @@ export class DockerContainer implements Container {
     return dialIn(namespace, port, this.#address).finally(() => closeSync(namespace));
   }
 
-  async snapshot(imageId: string): Promise<{ size: number }> {
-    const paused = Promise.withResolvers<void>();
-    const before = this.#thawed;
-    this.#thawed = Promise.all([before, paused.promise]);
-    try {
-      await before;
-      // A launcher that stands still would seem not to take what is just being started.
-      await Promise.allSettled(this.#spawning);
-      const { engine, images, info } = this.#parts;
-      return await snapshotContainer(engine, info.Id, images.namesOf(imageId), paused.resolve);
-    } finally {
-      paused.resolve();
-    }
+  snapshot(imageId: string): Promise<{ size: number }> {
+    const { engine, images, info } = this.#parts;
+    return this.#standstill.hold((moves) => snapshotContainer(engine, info.Id, images.namesOf(imageId), moves));
   }
 
   async #spawn(asked: SpawnSpec): Promise<Spawned> {

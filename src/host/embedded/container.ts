@@ -15,6 +15,7 @@ import { seesEveryFile } from "../linux/rights.ts";
 import { openTerminal } from "../linux/terminal.ts";
 import { openNetworkOf } from "../network/namespace.ts";
 import type { Container, Spawned, SpawnSpec } from "../runtime.ts";
+import { Standstill } from "../standstill.ts";
 import type { Cgroup } from "./cgroup.ts";
 import { Dialer } from "./dial.ts";
 import type { Images } from "./images.ts";
@@ -54,8 +55,7 @@ export class EmbeddedContainer implements Container {
   #leftSlots = new Set<string>();
   #dialer: Dialer | undefined;
   #stopped: Promise<void> | undefined;
-  /** Settles when no snapshot holds the processes still. */
-  #thawed: Promise<unknown> = Promise.resolve();
+  readonly #standstill = new Standstill();
 
   constructor(parts: Parts) {
     this.#parts = parts;
@@ -140,17 +140,18 @@ export class EmbeddedContainer implements Container {
     return init !== undefined && seesEveryFile(init.pid);
   }
 
+  change<T>(work: () => Promise<T>): Promise<T> {
+    return this.#standstill.change(work);
+  }
+
   async dial(port: number): Promise<Duplex> {
     if (this.#dialer === undefined) throw new Error("The container does not run.");
     return this.#dialer.dial(port);
   }
 
-  async snapshot(imageId: string): Promise<{ size: number }> {
+  snapshot(imageId: string): Promise<{ size: number }> {
     const { dir, cgroup, images } = this.#parts;
-    // One after the other: the first to be done would let all go on under the others.
-    const snapshot = this.#thawed.then(() => cgroup.frozen(() => images.keep(imageId, dir)));
-    this.#thawed = snapshot.catch(() => undefined);
-    return snapshot;
+    return this.#standstill.hold(() => cgroup.frozen(() => images.keep(imageId, dir)));
   }
 
   stop(): Promise<void> {
@@ -182,7 +183,7 @@ export class EmbeddedContainer implements Container {
     const env = { ...own.env, ...spec.env };
     const workdir = spec.workdir ?? own.workdir ?? DEFAULT_WORKDIR;
     // The launcher, held still, would seem not to take the slot.
-    await this.#thawed;
+    await this.#standstill.over;
     const terminal = spec.pty && openTerminal(`/proc/${init.pid}/root/dev/pts/ptmx`, spec.pty);
     const launch: LaunchSpec = { ...spec, env, workdir, makeWorkdir: workdir === own.workdir };
     if (terminal) launch.terminal = { terminal, path: `/dev/pts/${terminal.name}` };

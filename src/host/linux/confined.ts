@@ -17,6 +17,8 @@ const OPENAT2 = 437;
 const HOW_BYTES = 24;
 const STATFS_BYTES = 256;
 const PROC_MAGIC = 0x9fa0;
+/** The filesystems that keep files on a disk of this machine: ext2 to ext4, XFS, Btrfs, ZFS, F2FS, bcachefs, overlays. */
+const DISK_MAGICS = new Set([0xef53, 0x58465342, 0x9123683e, 0x2fc12fc1, 0xf2f52010, 0xca451a4e, 0x794c7630]);
 const MAX_TARGET_BYTES = 4096;
 /** Node has no names for these. */
 export const O_PATH = 0o10000000;
@@ -102,9 +104,19 @@ export function openInRoot(root: number, path: string | Buffer, flags: number): 
 
 /** Whether what is open is of /proc, where much depends on who looks. */
 export function isOfProc(fd: number): boolean {
+  return magicOf(fd) === PROC_MAGIC;
+}
+
+/** Whether what is open is on a disk of this machine: not in memory, nor made up by a driver or a server. */
+export function isOnDisk(fd: number): boolean {
+  return DISK_MAGICS.has(magicOf(fd));
+}
+
+/** The kind of filesystem that something is on. */
+function magicOf(fd: number): number {
   const info = Buffer.alloc(STATFS_BYTES);
   check("fstatfs", result(calls.fstatfs(fd, info)));
-  return info.readUInt32LE(0) === PROC_MAGIC;
+  return info.readUInt32LE(0);
 }
 
 /** Where a link leads: one of a directory by its name, or by an empty name the one that is open itself. */
