@@ -1,29 +1,29 @@
-import { execFileSync, spawn } from "node:child_process";
+import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, readFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { homedir } from "node:os";
 import { join, resolve } from "node:path";
 import { BACKENDS, type BackendName } from "../contract/sandbox.ts";
 import { deriveHostKey, formatJoinToken } from "../contract/host-token.ts";
 import { removeContainersOf, requireDocker } from "./docker-cli.ts";
-import { loadState, migrationsFingerprint, writeAtomically, type DevState } from "./state.ts";
+import { loadState, type DevState } from "./state.ts";
 import { SupervisedProcess } from "./supervisor.ts";
 import { watch } from "./watchdog.ts";
+import { prepareWorker, workerService } from "./worker-service.ts";
 
 /**
- * `npm start`: the whole of Sandbar on this machine. The Worker under `wrangler dev` with its local D1, R2
- * and Durable Objects, and a `sandbar host` beside it.
+ * `npm start`: the whole of Sandbar on this machine. The Worker with a local D1, R2 and Durable Objects, and a
+ * `sandbar host` beside it.
  *
  *   PORT             where the API answers (8787); 0 takes a free one
  *   DEV_KEY          the API key, 16 characters or more; else one is made and kept
  *   SANDBAR_STATE    directory of everything that outlives a run (.sandbar/<PORT>)
  *   SANDBAR_RUNTIME  auto, docker or embedded
  *   SANDBAR_CONTAINERS  1 runs Cloudflare Containers on this machine's Docker, too: `"backend": "cloudflare"` at create
+ *   SANDBAR_WRANGLER 1 runs the Worker under `wrangler dev`, as SANDBAR_CONTAINERS does, too: it follows changes of the source
  *   SANDBAR_BACKEND  where a sandbox runs that asks for no backend: docker (as wrangler.toml has it) or cloudflare
  */
 const REPOSITORY = resolve(import.meta.dirname, "../..");
-const WRANGLER = join(REPOSITORY, "node_modules/wrangler/bin/wrangler.js");
 const READY_TIMEOUT_MS = 120_000;
 /** The first start with containers builds their image. */
 const READY_WITH_CONTAINERS_MS = 900_000;
@@ -35,8 +35,11 @@ async function main(): Promise<void> {
   const directory = resolve(process.env["SANDBAR_STATE"] ?? join(REPOSITORY, ".sandbar", String(port)));
   const state = loadState(directory, process.env["DEV_KEY"], await choosePort("0"));
   const url = `http://127.0.0.1:${port}`;
-  migrate(directory);
-  const worker = new SupervisedProcess(workerService(directory, port, state, backend), giveUp);
+  await prepareWorker(directory, hasContainers());
+  const worker = new SupervisedProcess(
+    workerService({ directory, port, state, backend, hasContainers: hasContainers(), onLine: printOnceReady }),
+    giveUp,
+  );
   const host = new SupervisedProcess(await hostService(directory, url, state), giveUp);
 
   let isStopping = false;
@@ -64,7 +67,8 @@ async function main(): Promise<void> {
   });
   if (!runtime) return;
   isReady = true;
-  // Wrangler starts a runtime that died again, but what stands before the Worker may then hold every request for ever.
+  // A runtime that died is started again below; one that stands still, or what `wrangler dev` has before it then, may hold every
+  // request for ever.
   if (!isStopping) endWatch = watch(url, () => worker.restart());
   console.log(welcome(port, state.devKey, runtime, hostLine));
 }
@@ -89,39 +93,6 @@ function chooseBackend(wanted: string | undefined): BackendName | undefined {
     throw new Error("SANDBAR_BACKEND=cloudflare takes SANDBAR_CONTAINERS=1, too.");
   }
   return backend;
-}
-
-function workerService(directory: string, port: number, state: DevState, backend: BackendName | undefined) {
-  const envFile = join(directory, "worker.env");
-  writeAtomically(envFile, `ADMIN_KEY=${JSON.stringify(state.devKey)}\nSIGNING_SECRET="${state.signingSecret}"\n`);
-  const args = ["dev", "--ip", "127.0.0.1", "--port", String(port), "--inspector-port", "0"];
-  args.push("--persist-to", join(directory, "worker"), "--env-file", envFile);
-  args.push("--log-level", "warn", "--show-interactive-dev-session=false");
-  // Nobody else reaches it, and what a client says of its address is not taken from it here.
-  args.push("--var", "CLIENT_ADDRESS:127.0.0.1");
-  if (hasContainers()) args.push("--enable-containers");
-  if (backend !== undefined) args.push("--var", `DEFAULT_BACKEND:${backend}`);
-  return {
-    name: "The Worker",
-    command: process.execPath,
-    // Wrangler does not end with its parent by itself.
-    args: [join(import.meta.dirname, "tether.ts"), WRANGLER, ...args],
-    env: {
-      ...process.env,
-      WRANGLER_SEND_METRICS: "false",
-      WRANGLER_HIDE_BANNER: "true",
-      // Else each start asks the network for a `request.cf` that nothing here reads.
-      CLOUDFLARE_CF_FETCH_ENABLED: "false",
-      // Wrangler's explorer shows and edits D1 without a key.
-      X_LOCAL_EXPLORER: "false",
-      // Wrangler keeps a trace of every request on the disk, and has each answer wait for that twice.
-      X_LOCAL_OBSERVABILITY: "false",
-      CI: "1",
-      NO_COLOR: "1",
-    },
-    onLine: printOnceReady,
-    stopMs: 10_000,
-  };
 }
 
 async function hostService(directory: string, url: string, state: DevState) {
@@ -153,20 +124,6 @@ function hostDataDirectory(directory: string): string {
   const inside = join(directory, "host");
   if (/^[A-Za-z0-9/._-]{1,55}$/.test(inside)) return inside;
   return join(homedir(), `.sandbar-${createHash("sha256").update(inside).digest("hex").slice(0, 12)}`);
-}
-
-/** Brings the local database up to date; nothing to do is found out without starting anything. */
-function migrate(directory: string): void {
-  const marker = join(directory, "migrations");
-  const fingerprint = migrationsFingerprint(join(REPOSITORY, "migrations"));
-  if (existsSync(marker) && readFileSync(marker, "utf8") === fingerprint) return;
-  const args = [WRANGLER, "d1", "migrations", "apply", "DB", "--local", "--persist-to", join(directory, "worker")];
-  execFileSync(process.execPath, args, {
-    cwd: REPOSITORY,
-    env: { ...process.env, CI: "1", WRANGLER_SEND_METRICS: "false" },
-    stdio: ["ignore", "ignore", "inherit"],
-  });
-  writeAtomically(marker, fingerprint);
 }
 
 /** Waits until the API answers and the host has joined; returns the host's runtime. */

@@ -1,5 +1,15 @@
 import { createHash, randomBytes } from "node:crypto";
-import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { newId } from "../contract/ids.ts";
 
@@ -39,13 +49,26 @@ export function writeAtomically(file: string, text: string): void {
   renameSync(`${file}.new`, file);
 }
 
-/** Changes when a migration is added: tells whether the local database is up to date. */
-export function migrationsFingerprint(directory: string): string {
+/** Does what is to be done once for these files and folders as they are now; the marker says for which it was. */
+export async function whenChanged(marker: string, paths: readonly string[], work: () => Promise<void>): Promise<void> {
+  const fingerprint = fingerprintOf(paths);
+  if (existsSync(marker) && readFileSync(marker, "utf8") === fingerprint) return;
+  // Work that is cut off has changed something, too.
+  rmSync(marker, { force: true });
+  await work();
+  writeAtomically(marker, fingerprint);
+}
+
+function fingerprintOf(paths: readonly string[]): string {
   const hash = createHash("sha256");
-  for (const name of readdirSync(directory)
-    .filter((name) => name.endsWith(".sql"))
-    .sort()) {
-    hash.update(name).update(readFileSync(join(directory, name)));
+  for (const path of paths) {
+    for (const file of filesOf(path)) hash.update(`${file}\0`).update(readFileSync(file));
   }
   return hash.digest("hex");
+}
+
+function filesOf(path: string): string[] {
+  if (!statSync(path).isDirectory()) return [path];
+  const entries = readdirSync(path, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
+  return entries.map(({ parentPath, name }) => join(parentPath, name)).toSorted();
 }

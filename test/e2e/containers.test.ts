@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { WebSocket } from "ws";
 import { containersOf } from "../../src/dev/docker-cli.ts";
 import { Instance, sleep } from "./instance.ts";
-import { pidsOf, signalAll } from "./leftovers.ts";
+import { killWorker } from "./leftovers.ts";
 import { localContainers } from "./local-containers.ts";
 import { RUNTIMES } from "./runtimes.ts";
 import { TUNNEL_APP } from "./tunnel-app.ts";
@@ -258,17 +258,8 @@ describe.skipIf(!RUNTIMES.includes("cloudflare"))("sandboxes on Cloudflare Conta
     const id = await instance.create({ timeout: 600, entrypoint: ["sleep", "600"] });
     const counted = "i=0; while [ $i -lt 60 ]; do echo $i; i=$((i + 1)); sleep 0.1; done";
     const { process_id } = await instance.exec(id, ["sh", "-c", counted], {}, 0);
-    signalAll(pidsOf(`workerd.*${instance.stateDirectory}`), "SIGKILL");
-    await expect
-      .poll(
-        () =>
-          fetch(`${instance.url}/health`).then(
-            ({ ok }) => ok,
-            () => false,
-          ),
-        { timeout: 30_000 },
-      )
-      .toBe(true);
+    killWorker(instance);
+    await instance.untilAnswers(30_000);
     const wait = `/sandboxes/${id}/processes/${process_id}?wait=20`;
     expect(await instance.call("GET", wait)).toMatchObject({ returncode: 0, finish_reason: "exited" });
     const output = await instance.fetch(`/sandboxes/${id}/processes/${process_id}/stdout`);

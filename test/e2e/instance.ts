@@ -17,6 +17,8 @@ export class Instance {
   readonly port: number;
   readonly runtime: RuntimeName;
   readonly stateDirectory: string;
+  /** Further variables of its environment, from the next start on. */
+  environment: Record<string, string> = {};
   #child: ChildProcess | undefined;
   #output = "";
 
@@ -26,8 +28,9 @@ export class Instance {
     this.stateDirectory = stateDirectory;
   }
 
-  static async start(runtime: RuntimeName): Promise<Instance> {
+  static async start(runtime: RuntimeName, environment: Record<string, string> = {}): Promise<Instance> {
     const instance = new Instance(await freePort(), runtime, mkdtempSync(join(tmpdir(), "sandbar-e2e-")));
+    instance.environment = environment;
     await instance.start();
     return instance;
   }
@@ -55,6 +58,7 @@ export class Instance {
         DEV_KEY,
         SANDBAR_STATE: this.stateDirectory,
         ...(await environmentOf(this.runtime)),
+        ...this.environment,
       },
       stdio: ["ignore", "pipe", "pipe"],
     });
@@ -96,6 +100,16 @@ export class Instance {
     // The local platform leaves containers behind when it is ended so; the real one does not.
     if (this.runtime === "cloudflare") await removeContainersOf(this.stateDirectory);
     rmSync(this.stateDirectory, { recursive: true, force: true });
+  }
+
+  /** Waits until the Worker answers; resolves with the milliseconds it took. */
+  async untilAnswers(limitMs = 15_000): Promise<number> {
+    for (const startedAt = Date.now(); Date.now() < startedAt + limitMs;) {
+      await sleep(50);
+      const health = await fetch(`${this.url}/health`, { signal: AbortSignal.timeout(2000) }).catch(() => undefined);
+      if (health?.ok) return Date.now() - startedAt;
+    }
+    throw new Error(`The Worker does not answer:\n${this.#output}`);
   }
 
   fetch(path: string, init: RequestInit = {}): Promise<Response> {

@@ -48,6 +48,40 @@ export function pidsOf(pattern: string, parent?: number): number[] {
   }
 }
 
+/** The workerds that run an instance's Worker, or stand before it. They read from a pipe what they run: no path names them. */
+export function workerdsOf(instance: Instance): number[] {
+  return startersOf(instance).flatMap((pid) => pidsOf("workerd serve", pid));
+}
+
+/** Its Node processes, which start a workerd that dies again. */
+export const startersOf = (instance: Instance) => pidsOf(`(workerd|wrangler).*${instance.stateDirectory}`);
+
+/** Ends the Worker, with all its objects, without a chance to do anything. It is started again. */
+export function killWorker(instance: Instance): void {
+  const workerds = workerdsOf(instance);
+  if (workerds.length === 0) throw new Error(`There is no Worker to kill:\n${instance.output}`);
+  signalAll([...startersOf(instance), ...workerds], "SIGKILL");
+}
+
+/** The daemon of an instance's own host. */
+export function hostProcesses(instance: Instance): number[] {
+  return pidsOf(`cli.ts host.*${instance.stateDirectory}`);
+}
+
+/** Ends it without a chance to do anything. It is started again. */
+export function killHost(instance: Instance): void {
+  signalAll(hostProcesses(instance), "SIGKILL");
+}
+
+/** Whether there is such a process; one that waits for its parent to take note of its end is none. */
+export function isRunning(pid: number): boolean {
+  try {
+    return !/\) [ZX] /.test(readFileSync(`/proc/${pid}/stat`, "utf8"));
+  } catch {
+    return false;
+  }
+}
+
 /** Signals all of them. One that has gone with another, as a child may that is tied to its parent, is none to signal. */
 export function signalAll(pids: readonly number[], signal: NodeJS.Signals): void {
   for (const pid of pids) {

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { allEvents, eventsOf } from "./event-stream.ts";
 import { Instance, sleep, type SandboxView } from "./instance.ts";
 import { limitNewestContainer } from "./local-containers.ts";
-import { pidsOf, runningContainers, signalAll } from "./leftovers.ts";
+import { killWorker, runningContainers } from "./leftovers.ts";
 import { RUNTIMES } from "./runtimes.ts";
 
 interface Lifetime extends SandboxView {
@@ -149,7 +149,7 @@ describe.each(RUNTIMES)("the lifecycle on the %s runtime", (runtime) => {
     };
     const cut = follow().catch(() => "cut");
     await sleep(500);
-    signalAll(pidsOf(`workerd.*${instance.stateDirectory}|wrangler.*${instance.stateDirectory}`), "SIGKILL");
+    killWorker(instance);
     await cut;
     await expect
       .poll(

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Lab, noLab } from "../host/network/lab.ts";
 import { Instance } from "./instance.ts";
-import { pidsOf, signalAll } from "./leftovers.ts";
+import { killHost, killWorker } from "./leftovers.ts";
 import { HOST_RUNTIMES } from "./runtimes.ts";
 import { TUNNEL_APP } from "./tunnel-app.ts";
 import { askTunnel, tunnelHost } from "./tunnel-calls.ts";
@@ -108,8 +108,8 @@ describe.skipIf(noLab !== undefined).each(HOST_RUNTIMES)(
 
     it("keeps the rules over a crash of the host and the Worker, and refuses lists that make no sense", async () => {
       const id = await create({ outbound_domain_allowlist: ["allowed.test"] });
-      signalAll(pidsOf(`cli.ts host.*${instance.stateDirectory}`), "SIGKILL");
-      signalAll(pidsOf(`workerd.*${instance.stateDirectory}|wrangler.*${instance.stateDirectory}`), "SIGKILL");
+      killHost(instance);
+      killWorker(instance);
       // Nothing of ours is left to say yes, until it is there again.
       await expect.poll(() => ask(id, "allowed.test").catch(String), { timeout: 30_000 }).toBe("200");
       expect(await ask(id, lab.plan.other)).not.toBe("200");

@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { afterEach, describe, expect, it } from "vitest";
 import { Attached } from "./attached.ts";
 import { Instance, sleep } from "./instance.ts";
-import { pidsOf, signalAll } from "./leftovers.ts";
+import { killHost, killWorker } from "./leftovers.ts";
 import { RUNTIMES } from "./runtimes.ts";
 
 const MIB = 1_048_576;
@@ -12,10 +12,6 @@ const CUTS = 50;
 describe.each(RUNTIMES)("clients that come back, on the %s runtime", (runtime) => {
   let instance: Instance;
   afterEach(() => instance?.remove());
-
-  const kill = (pattern: string) => {
-    signalAll(pidsOf(pattern), "SIGKILL");
-  };
 
   /** A file of random bytes in a new sandbox, and its digest. */
   async function withFile(): Promise<{ sandboxId: string; sum: string }> {
@@ -72,13 +68,13 @@ describe.each(RUNTIMES)("clients that come back, on the %s runtime", (runtime) =
     const { sandboxId, sum } = await withFile();
     const processId = await start(sandboxId, ["sh", "-c", "cat /tmp/big; exit 5"]);
     const kills = [
-      { at: 15 * MIB, pattern: `cli.ts host.*${instance.stateDirectory}` },
-      { at: 40 * MIB, pattern: `workerd.*${instance.stateDirectory}|wrangler.*${instance.stateDirectory}` },
-      { at: 70 * MIB, pattern: `cli.ts host.*${instance.stateDirectory}` },
+      { at: 15 * MIB, kill: killHost },
+      { at: 40 * MIB, kill: killWorker },
+      { at: 70 * MIB, kill: killHost },
     ];
     const digest = await readAll(sandboxId, processId, (offset) => {
       if (!kills[0] || offset < kills[0].at) return false;
-      kill(kills.shift()!.pattern);
+      kills.shift()!.kill(instance);
       return false;
     });
     expect(kills).toEqual([]);
@@ -122,10 +118,10 @@ describe.each(RUNTIMES)("clients that come back, on the %s runtime", (runtime) =
         await sleep(50);
         if (kills === 0 && attached.text.length > 200) {
           kills++;
-          kill(`workerd.*${instance.stateDirectory}|wrangler.*${instance.stateDirectory}`);
+          killWorker(instance);
         } else if (kills === 1 && attached.text.length > 200 && text.length > 0) {
           kills++;
-          kill(`cli.ts host.*${instance.stateDirectory}`);
+          killHost(instance);
         }
       }
       text += attached.text;

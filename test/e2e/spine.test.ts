@@ -220,7 +220,7 @@ function memoryOf(instance: Instance): number {
   return residentBytes(instance.pid);
 }
 
-/** workerd's and the host's share below this process; wrangler's own bundler does not count. */
+/** workerd's and the host's share below this process; what starts workerd, and a bundler of wrangler's, do not count. */
 function residentBytes(root: number): number {
   const parents = new Map<number, number>();
   for (const name of readdirSync("/proc")) {

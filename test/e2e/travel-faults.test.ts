@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { settled, type ImageView } from "./image-view.ts";
 import { sleep, type Instance } from "./instance.ts";
-import { pidsOf } from "./leftovers.ts";
+import { killWorker } from "./leftovers.ts";
 import { HOST_RUNTIMES } from "./runtimes.ts";
 import { missingForTwoHosts, TwoHosts } from "./second-host.ts";
 
@@ -21,10 +21,6 @@ describe.each(runtimes)("a snapshot on the %s runtime in whose middle", (runtime
   });
   afterAll(() => hosts?.remove());
 
-  const killWorker = async () => {
-    for (const pid of pidsOf(`workerd.*${instance.stateDirectory}|wrangler.*${instance.stateDirectory}`))
-      process.kill(pid, "SIGKILL");
-  };
   const killHost = async () => {
     await hosts.a.kill();
     await sleep(500);
@@ -32,7 +28,7 @@ describe.each(runtimes)("a snapshot on the %s runtime in whose middle", (runtime
   };
 
   it.each([
-    ["the Worker is killed", "worker", killWorker],
+    ["the Worker is killed", "worker", async () => killWorker(instance)],
     ["the host's daemon is killed", "daemon", killHost],
   ])(
     "%s is whole or failed, and ready when it is asked for again",

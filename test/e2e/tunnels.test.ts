@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { gunzipSync } from "node:zlib";
 import { WebSocket } from "ws";
 import { Instance } from "./instance.ts";
-import { pidsOf, signalAll } from "./leftovers.ts";
+import { killHost, killWorker } from "./leftovers.ts";
 import { HOST_RUNTIMES } from "./runtimes.ts";
 import { TUNNEL_APP } from "./tunnel-app.ts";
 import { askTunnel, openTunnel, tunnelHost, type Answer, type Asked } from "./tunnel-calls.ts";
@@ -160,13 +160,10 @@ describe("a private tunnel", () => {
     const id = await startApp({ tunnel_auth: "token" });
     const { token } = await instance.call<{ token: string }>("POST", `/sandboxes/${id}/connect-tokens`, { port: PORT });
     const headers = { authorization: `Bearer ${token}` };
-    const directory = instance.stateDirectory;
     // The embedded runtime's containers end with its host.
-    const hosts = instance.runtime === "docker" ? [`cli.ts host.*${directory}`] : [];
-    for (const killed of [`workerd.*${directory}|wrangler.*${directory}`, ...hosts]) {
-      const pids = pidsOf(killed);
-      expect(pids).not.toEqual([]);
-      signalAll(pids, "SIGKILL");
+    const hosts = instance.runtime === "docker" ? [killHost] : [];
+    for (const kill of [killWorker, ...hosts]) {
+      kill(instance);
       const statusOf = (asked: AskedOf) => ask("/", { id, ...asked }).then(({ status }) => status, String);
       const others: (number | string)[] = [];
       // What answers first may still be on its way out.

@@ -3,7 +3,7 @@ import type { Volume } from "../../src/contract/volume.ts";
 import type { VolumeCommit } from "../../src/contract/volume-mount.ts";
 import { snapshot } from "./image-view.ts";
 import { sleep, type Instance } from "./instance.ts";
-import { pidsOf, signalAll } from "./leftovers.ts";
+import { killWorker } from "./leftovers.ts";
 import { HOST_RUNTIMES } from "./runtimes.ts";
 import { missingForTwoHosts, TwoHosts, type JoinedHost } from "./second-host.ts";
 
@@ -46,9 +46,6 @@ describe.each(runtimes)("a volume on two hosts of the %s runtime", { timeout: 24
       if (Date.now() > giveUpAt) throw new Error(`never committed: ${answer?.status} ${await answer?.text()}`);
     }
   };
-  const killWorker = async () => {
-    signalAll(pidsOf(`workerd.*${instance.stateDirectory}|wrangler.*${instance.stateDirectory}`), "SIGKILL");
-  };
   const killHost = async () => {
     await hosts.a.kill();
     await sleep(500);
@@ -70,7 +67,7 @@ describe.each(runtimes)("a volume on two hosts of the %s runtime", { timeout: 24
   });
 
   it.each([
-    ["the Worker is killed", 2, killWorker],
+    ["the Worker is killed", 2, async () => killWorker(instance)],
     ["the host's daemon is killed", 3, killHost],
   ])(
     "is old or new where %s in the middle of a commit, and new once that is asked for again",

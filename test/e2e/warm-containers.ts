@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import Docker from "dockerode";
 import type { Pool } from "../../src/contract/pool.ts";
 import { type Instance, sleep } from "./instance.ts";
-import { pidsOf, signalAll } from "./leftovers.ts";
+import { hostProcesses, killWorker, signalAll } from "./leftovers.ts";
 
 const docker = new Docker();
 
@@ -66,11 +66,10 @@ export class WarmContainers {
   /** Ends the host daemon, or the Worker with all its objects, without a chance to do anything. Both are started again. */
   crash(what: "host" | "worker"): void {
     if (what === "host") return this.signalHost("SIGKILL");
-    const directory = this.#instance.stateDirectory;
-    signalAll(pidsOf(`workerd.*${directory}|wrangler.*${directory}`), "SIGKILL");
+    killWorker(this.#instance);
   }
 
   signalHost(signal: NodeJS.Signals): void {
-    signalAll(pidsOf(`cli.ts host.*${this.#instance.stateDirectory}`), signal);
+    signalAll(hostProcesses(this.#instance), signal);
   }
 }
