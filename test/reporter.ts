@@ -7,6 +7,7 @@ export default class SummaryReporter implements Reporter {
     const counts = { passed: 0, failed: 0, skipped: 0 };
     const skipped: string[] = [];
     const failed: string[] = [];
+    const unstable: string[] = [];
     const perProject = new Map<string, number>();
     for (const module of modules) {
       if (module.errors().length > 0) {
@@ -19,6 +20,10 @@ export default class SummaryReporter implements Reporter {
         if (state === "passed" || state === "failed") counts[state] += 1;
         else counts.skipped += 1;
         if (result.state === "failed") failed.push(failureOf(`${module.moduleId}: ${test.fullName}`, result.errors));
+        if (test.diagnostic()?.flaky)
+          unstable.push(
+            failureOf(`${module.moduleId}: ${test.fullName}`, result.errors ?? [], "passed only when run again"),
+          );
         if (result.state === "skipped")
           skipped.push(`${test.fullName}: ${result.note ?? "this machine or user cannot"}`);
         perProject.set(module.project.name, (perProject.get(module.project.name) ?? 0) + (state === "passed" ? 1 : 0));
@@ -35,11 +40,11 @@ export default class SummaryReporter implements Reporter {
     console.log();
     for (const [project, passed] of perProject) console.log(`${project}: ${passed} passed ${ranOn[project] ?? ""}`);
     for (const reason of skipped) console.log(`skipped: ${reason}`);
-    for (const failure of failed) console.log(failure);
+    for (const failure of [...unstable, ...failed]) console.log(failure);
     const line = `${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`;
     console.log(line);
     const file = process.env["SANDBAR_TEST_SUMMARY"];
-    if (file) appendFileSync(file, [...failed, line].map((text) => `${text}\n`).join(""));
+    if (file) appendFileSync(file, [...unstable, ...failed, line].map((text) => `${text}\n`).join(""));
   }
 }
 
@@ -48,7 +53,7 @@ const MAX_SHOWN = 2000;
 const COLOURS = /\u001b\[\d+m/g;
 
 /** What failed and why, once more at the end: of a long run only that is kept. */
-function failureOf(what: string, errors: readonly { message: string; diff?: string }[]): string {
+function failureOf(what: string, errors: readonly { message: string; diff?: string }[], how = "failed"): string {
   const why = errors.map(({ message, diff = "" }) => `${message}\n${diff}`.replaceAll(COLOURS, "").slice(0, MAX_SHOWN));
-  return `failed: ${what}\n${why.join("\n")}`;
+  return `${how}: ${what}\n${why.join("\n")}`;
 }
