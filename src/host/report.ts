@@ -9,7 +9,10 @@ import { reasonOf, refusal } from "./report-refused.ts";
 import type { WarmShelf } from "./warm/shelf.ts";
 
 const INTERVAL_MS = 5_000;
-const JITTER_MS = 500;
+const JITTER = 0.1;
+/** A host that starts beside its control plane finds it soon, and one that cannot does not try for ever like that. */
+const FIRST_RETRY_MS = 250;
+const RETRY_GROWTH = 1.5;
 /** Ends that come together are reported together. */
 const DEBOUNCE_MS = 20;
 const REQUEST_TIMEOUT_MS = 10_000;
@@ -38,6 +41,8 @@ export class Reporter {
   #inFlight: Promise<void> | undefined;
   #isWanted = false;
   #isStopped = false;
+  #hasArrived = false;
+  #retryMs = FIRST_RETRY_MS;
   readonly #census: ImageCensus;
   /** What the last report met: undefined before the first, empty when it arrived. */
   #trouble: string | undefined;
@@ -80,16 +85,23 @@ export class Reporter {
     this.#timer = setTimeout(() => {
       this.#inFlight = this.#send().finally(() => {
         this.#inFlight = undefined;
-        const next = this.#isWanted ? DEBOUNCE_MS : INTERVAL_MS + (Math.random() * 2 - 1) * JITTER_MS;
+        const next = this.#isWanted ? DEBOUNCE_MS : this.#interval();
         this.#isWanted = false;
         this.#schedule(next);
       });
     }, delayMs);
   }
 
+  #interval(): number {
+    if (!this.#hasArrived) this.#retryMs = Math.min(INTERVAL_MS, this.#retryMs * RETRY_GROWTH);
+    const intervalMs = this.#hasArrived ? INTERVAL_MS : this.#retryMs;
+    return intervalMs * (1 + (Math.random() * 2 - 1) * JITTER);
+  }
+
   async #send(): Promise<void> {
     try {
       await this.#report();
+      this.#hasArrived = true;
       this.#note("");
       this.#first.resolve();
     } catch (error) {
