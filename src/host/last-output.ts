@@ -7,10 +7,14 @@ const STEP_MS = 25;
 /** How long a machine may take to bring to the disk what a process had written by its end. */
 const SETTLE_MS = 30_000;
 
-/** Waits until what the process had written by its end is on the disk, for as long as a machine may take for that. */
+/**
+ * Waits until what the process had written by its end is on the disk, for as long as a machine may take for that, and as a slow reader
+ * holds it back.
+ */
 export async function untilDrained(logs: ProcessLog[], output: Promise<unknown>): Promise<void> {
   // However busy this machine is, what lies in the pipes is the process's own.
-  await settlesWithin(Promise.race([output, Promise.all(logs.map((log) => log.settled()))]), SETTLE_MS);
+  const drained = Promise.race([output, Promise.all(logs.map((log) => log.settled()))]);
+  while (!(await settlesWithin(drained, SETTLE_MS)) && logs.some((log) => log.isHeld));
 }
 
 /**

@@ -77,6 +77,21 @@ describe("a daemon that is killed", () => {
     }
   }, 60_000);
 
+  test("while a reader holds back the end of what a process wrote leaves all of it", async () => {
+    const process_id = newId("process");
+    const size = 16 * 1024 * 1024 + 500_000;
+    const command = ["sh", "-c", `head -c ${size} /dev/zero; exit 5`];
+    // Nobody reads it: it is held at the end of its first window for two seconds, and what is left of it lies in the pipe.
+    const started = await host.send("POST", `${box}/processes`, { process_id, command, env: {} });
+    expect(started.status).toBe(200);
+    const path = `${box}/processes/${process_id}`;
+    await until(async () => (await host.call("GET", path)).json.stdout_bytes === 16 * 1024 * 1024);
+    await sleep(400);
+    await daemon.restart();
+    await until(async () => (await host.call("GET", path)).json.returncode === 5, 20_000);
+    expect((await host.call("GET", path)).json).toMatchObject({ finish_reason: "exited", stdout_bytes: size });
+  }, 60_000);
+
   test("knows how a container ended that it has removed, until it is told to forget it", async () => {
     const sandbox = await host.sandbox({ entrypoint: ["sh", "-c", "exit 9"] });
     await until(async () => (await status(sandbox))["kind"] === "exited");

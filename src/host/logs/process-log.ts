@@ -84,7 +84,10 @@ export class ProcessLog implements OutputLog {
         this.#hold(() => this.#pumped?.resume());
         this.readerMoved();
       },
-      looked: () => this.#seen(),
+      looked: (isHeld) => {
+        if (!isHeld) this.#seen();
+        else if (!this.isHeld) this.#pumped?.look();
+      },
       ended: finish,
     });
     this.#setLimit();
@@ -119,7 +122,7 @@ export class ProcessLog implements OutputLog {
     });
   }
 
-  /** Resolves once the pump has seen to all that was in the pipe at this moment. */
+  /** Resolves once all that was in the pipe at this moment is kept, which a slow reader may put off. */
   settled(): Promise<void> {
     if (!this.#pumped || this.#ended) return Promise.resolve();
     this.#looked ??= Promise.withResolvers();
@@ -231,6 +234,7 @@ export class ProcessLog implements OutputLog {
       clearInterval(poll);
       this.#resume = undefined;
       resume();
+      if (this.#looked) this.#pumped?.look();
     };
   }
 

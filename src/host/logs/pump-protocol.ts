@@ -23,7 +23,8 @@ export type PumpNews =
   | { kind: "grown" }
   /** The pipe is at its end, cannot be read, or was let go of as asked: the last news of a key. */
   | { kind: "ended"; key: number }
-  | { kind: "looked"; key: number }
+  /** `isHeld`: what is in the pipe stays there for now. */
+  | { kind: "looked"; key: number; isHeld: boolean }
   /** The stream has reached its limit, or the disk is full; it goes on at `resume`. */
   | { kind: "held"; key: number; isDiskFull: boolean };
 

@@ -83,7 +83,7 @@ function change(command: Extract<PumpCommand, { kind: "resume" | "look" | "disca
 
 function look(stream: Stream): void {
   if (!stream.isHeld) move(stream);
-  if (streams.has(stream.key)) tell({ kind: "looked", key: stream.key });
+  if (streams.has(stream.key)) tell({ kind: "looked", key: stream.key, isHeld: stream.isHeld });
 }
 
 function move(stream: Stream): void {

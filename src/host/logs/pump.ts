@@ -8,8 +8,8 @@ import { MAX_STREAMS, type PumpCommand, type PumpMemory, type PumpNews } from ".
 export interface PumpListener {
   grown(length: number): void;
   held(isDiskFull: boolean): void;
-  /** The answer to a `look`, unless it has `ended`. */
-  looked(): void;
+  /** The answer to a `look`, unless it has `ended`. `isHeld`: what is in the pipe is not kept, and will not be before a `resume`. */
+  looked(isHeld: boolean): void;
   ended(): void;
 }
 
@@ -121,7 +121,7 @@ export class Pump {
     if (news.kind === "grown") return;
     const listener = this.#listeners.get(news.key);
     if (news.kind === "held") return listener?.held(news.isDiskFull);
-    if (news.kind === "looked") return listener?.looked();
+    if (news.kind === "looked") return listener?.looked(news.isHeld);
     this.#listeners.delete(news.key);
     this.#lengths.delete(news.key);
     this.#freeKeys.push(news.key);
