@@ -64,7 +64,7 @@ export async function putOverSocket(
 
 async function send(head: Uint8Array, body: ReadableStream<Uint8Array>, to: WritableStream): Promise<void> {
   const writer = to.getWriter();
-  await writer.write(head);
+  await within(STALL_MS, writer.write(head));
   const reader = body.getReader({ mode: "byob" });
   for (let buffer = new ArrayBuffer(PIECE_BYTES); ;) {
     const { value, done } = await reader.readAtLeast(PIECE_BYTES, new Uint8Array(buffer));

@@ -35,8 +35,8 @@ export interface HoldingReader extends Hold {
  */
 export class Holds {
   readonly #holds = new Set<Hold>();
-  /** Where and when readers came in whom no lost one was recognized. */
-  readonly #unrecognized = new Map<HoldingReader, { offset: number; at: number }>();
+  /** Readers in whom no lost one was recognized. */
+  readonly #unrecognized = new Set<HoldingReader>();
 
   /**
    * A reader has come to its place, and is waited for from now on. Where one was cut off, it has returned: it had been sent more than it
@@ -51,7 +51,7 @@ export class Holds {
       else if (hold.offset >= offset && (!nearest || hold.offset < nearest.offset)) nearest = hold;
     }
     if (nearest) this.#holds.delete(nearest);
-    else this.#unrecognized.set(reader, { offset, at: Date.now() });
+    else this.#unrecognized.add(reader);
     this.#holds.add(reader);
   }
 
@@ -84,14 +84,14 @@ export class Holds {
   #isBack({ from, cameAt, offset, movedAt }: HoldingReader): boolean {
     // It has got what it began with, and all but what may have been on its way.
     const first = Math.max(from, offset - IN_FLIGHT_BYTES);
-    let nearest: { reader: HoldingReader; offset: number } | undefined;
-    for (const [reader, arrival] of this.#unrecognized) {
-      if (arrival.offset < first || arrival.offset > offset) continue;
+    let nearest: HoldingReader | undefined;
+    for (const reader of this.#unrecognized) {
+      if (reader.from < first || reader.from > offset) continue;
       // A little before it is late, too: buffers on the way go on taking for a moment.
-      if (arrival.at < Math.max(cameAt, movedAt - STALL_MS)) continue;
-      if (!nearest || arrival.offset > nearest.offset) nearest = { reader, offset: arrival.offset };
+      if (reader.cameAt < Math.max(cameAt, movedAt - STALL_MS)) continue;
+      if (!nearest || reader.from > nearest.from) nearest = reader;
     }
-    return nearest !== undefined && this.#unrecognized.delete(nearest.reader);
+    return nearest !== undefined && this.#unrecognized.delete(nearest);
   }
 
   #await(hold: Lost): void {

@@ -4,7 +4,6 @@ import {
   fchownSync,
   fstatSync,
   mkdirSync,
-  readlinkSync,
   renameSync,
   rmdirSync,
   unlinkSync,
@@ -20,7 +19,7 @@ import { inFolderOf } from "./in-folder.ts";
 import type { MountParts } from "./mount-parts.ts";
 import { Slices } from "./slices.ts";
 import { isUnsure, stampOf, stampOfRead } from "./stamp.ts";
-import { lstatAt } from "./tree.ts";
+import { lstatAt, targetAt } from "./tree.ts";
 
 type DirectoryEntry = Extract<PresentEntry, { type: "directory" }>;
 
@@ -158,7 +157,7 @@ export class Apply {
     const { tree } = this.#mount;
     if (entry.type === "symlink") {
       const place = tree.place(path);
-      return place !== undefined && lstatAt(place)?.isSymbolicLink() === true && readlinkSync(place) === entry.target;
+      return place !== undefined && targetAt(place) === entry.target;
     }
     if (entry.type !== "file") return false;
     const read = await readChunks(tree, path, () => {});

@@ -1,5 +1,4 @@
 import { randomBytes } from "node:crypto";
-import { readlinkSync } from "node:fs";
 import { MAX_CHUNKS_A_FILE, type VolumeEntry } from "../../contract/volume-sync.ts";
 import { isExhausted, OpenFailure } from "../linux/confined.ts";
 import type { Known, Learned, PresentEntry } from "./baseline.ts";
@@ -13,7 +12,7 @@ import { dropPending, keepPending, type Pending } from "./pending.ts";
 import { scan, type Changed, type Scan } from "./scan.ts";
 import { Slices } from "./slices.ts";
 import { stampOfRead } from "./stamp.ts";
-import { lstatAt } from "./tree.ts";
+import { lstatAt, targetAt } from "./tree.ts";
 
 /** Of a path in the volume: what the kernel takes. */
 const MAX_PATH_BYTES = 4095;
@@ -171,7 +170,7 @@ class Commit {
     if (one.type === "directory" && stat.isDirectory())
       return { entry: { ...base, type: "directory" }, stamp: stampOfRead(stat, lookedAt) };
     if (one.type !== "symlink" || !stat.isSymbolicLink()) return undefined;
-    const target = readlinkOr(place);
+    const target = targetAt(place);
     return target === undefined
       ? undefined
       : { entry: { ...base, type: "symlink", target }, stamp: stampOfRead(stat, lookedAt) };
@@ -218,17 +217,6 @@ const isOutdated = (error: unknown) =>
 /** Not of sending it. */
 const isOfReading = (error: unknown) =>
   error instanceof OpenFailure || (error as NodeJS.ErrnoException).syscall !== undefined;
-
-/** Undefined where it is gone, or leads to what is no text. */
-function readlinkOr(place: string): string | undefined {
-  try {
-    const bytes = readlinkSync(place, "buffer");
-    const target = bytes.toString("utf8");
-    return Buffer.from(target).equals(bytes) ? target : undefined;
-  } catch {
-    return undefined;
-  }
-}
 
 function leftUnread({ unread }: Scan): Left | undefined {
   if (unread.length === 0) return undefined;

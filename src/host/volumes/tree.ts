@@ -1,4 +1,14 @@
-import { closeSync, constants, fstatSync, lstatSync, openSync, opendirSync, type BigIntStats, type Dir } from "node:fs";
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  lstatSync,
+  openSync,
+  opendirSync,
+  readlinkSync,
+  type BigIntStats,
+  type Dir,
+} from "node:fs";
 import { FOLLOW, O_PATH, OpenFailure, openBelow } from "../linux/confined.ts";
 
 const { O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = constants;
@@ -92,4 +102,15 @@ export class Tree {
 /** Undefined where nothing is there. */
 export function lstatAt(place: string): BigIntStats | undefined {
   return lstatSync(place, { bigint: true, throwIfNoEntry: false });
+}
+
+/** Where a link leads; undefined where none is there (any more), or it leads to what is no text. */
+export function targetAt(place: string): string | undefined {
+  try {
+    const bytes = readlinkSync(place, "buffer");
+    const target = bytes.toString("utf8");
+    return Buffer.from(target).equals(bytes) ? target : undefined;
+  } catch {
+    return undefined;
+  }
 }
