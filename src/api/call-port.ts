@@ -1,12 +1,15 @@
-import type { ByteTarget } from "../contract/byte-source.ts";
+import type { PortTarget } from "../contract/body-apart.ts";
 import { ApiError, asApiError } from "../contract/errors.ts";
 import { hostAway, problemInPlaceOf, REFUSED_HEADER, signatureRefused } from "../contract/host-answer.ts";
 import { withCall, type PortCall } from "../sandbox/call.ts";
 import { onwardOf } from "../sandbox/onward.ts";
 import { HOST_FAILURES } from "../sandbox/process-output.ts";
+import { fetchWithBodyApart } from "./body-apart.ts";
 import { clientAddress } from "./client-address.ts";
 import type { Env } from "./env.ts";
+import { SOCKET_BODY_BYTES } from "./plain-socket.ts";
 import { fetchFromSandbox } from "./sandbox-client.ts";
+import { contentLength } from "./sent-body.ts";
 import { headersForApp } from "./tunnel-headers.ts";
 
 /** What may reach an app twice. */
@@ -57,11 +60,23 @@ async function answered(answer: Response): Promise<Response> {
   return answer;
 }
 
-async function send({ url, headers }: ByteTarget, { method, body, signal }: Request): Promise<Response> {
-  const answer = await fetch(url, { method, headers, body, signal, redirect: "manual" }).catch((cause: unknown) => {
+async function send(target: PortTarget, request: Request): Promise<Response> {
+  const answer = await answerOf(target, request).catch((cause: unknown) => {
     throw hostAway(cause);
   });
   if (answer.status !== 401 || !answer.headers.has(REFUSED_HEADER)) return answered(answer);
   await answer.body?.cancel();
   throw signatureRefused();
+}
+
+async function answerOf(target: PortTarget, { method, headers, body, signal }: Request): Promise<Response> {
+  if (body && target.url.startsWith("http:")) {
+    const size = contentLength(headers);
+    const answer =
+      size !== undefined && size < SOCKET_BODY_BYTES
+        ? undefined
+        : await fetchWithBodyApart(target, { method, body, size, signal });
+    if (answer) return answer;
+  }
+  return fetch(target.url, { method, headers: target.headers, body, signal, redirect: "manual" });
 }

@@ -5,7 +5,7 @@ import { emptyStream } from "./write-stdin.ts";
 /** The body of a request, to be stored whole or not at all, and how whoever stores it tells that it came whole. */
 export function sentBody(request: Request): { body: ReadableStream<Uint8Array>; length: BodyLength } {
   const body = request.body ?? emptyStream();
-  const size = contentLength(request.headers.get("content-length"));
+  const size = contentLength(request.headers);
   if (size !== undefined) return { body, length: { size } };
   const endMarker = newEndMarker();
   return { body: marked(body, endMarker), length: { endMarker } };
@@ -25,6 +25,8 @@ function marked(body: ReadableStream<Uint8Array>, endMarker: string): ReadableSt
   return readable;
 }
 
-function contentLength(header: string | null): number | undefined {
+/** The length that a request says its body has, in bytes; undefined of one that says none. */
+export function contentLength(headers: Headers): number | undefined {
+  const header = headers.get("content-length");
   return header !== null && /^\d{1,15}$/.test(header) ? Number(header) : undefined;
 }

@@ -1,16 +1,13 @@
-import { connect } from "cloudflare:sockets";
 import type { ByteTarget } from "../contract/byte-source.ts";
+import { closeSocket, headOf, HEAD_END, openSocket, within } from "./plain-socket.ts";
+import { sendPieces } from "./send-body.ts";
 
-/** What is read and sent at once. */
-const PIECE_BYTES = 256 * 1024;
-const OPEN_MS = 10_000;
+const PIECE_BYTES = 262_144;
 /** How long a host may take nothing, or say nothing at the end: longer than it waits itself for the disk of a sandbox. */
 const STALL_MS = 300_000;
 const LAST_WORD_MS = 1_000;
 /** Longer than any problem is. */
 const MAX_ANSWER_BYTES = 65_536;
-const HTTP_PORT = 80;
-const HEAD_END = "\r\n\r\n";
 
 /**
  * `PUT`s a body of so many bytes to a host that is reached by plain HTTP, in a request that is written to a socket of its own. `fetch`
@@ -25,29 +22,16 @@ export async function putOverSocket(
   signal: AbortSignal,
 ): Promise<Response | undefined> {
   signal.throwIfAborted();
-  const { hostname, port, host, pathname, search } = new URL(url);
-  let socket: Socket;
-  try {
-    // An address of IPv6 keeps its brackets: the runtime puts no more than the port behind it.
-    socket = connect({ hostname, port: Number(port || HTTP_PORT) }, { secureTransport: "off", allowHalfOpen: true });
-  } catch {
-    return undefined;
-  }
-  const close = () => void socket.close().catch(() => undefined);
-  try {
-    await within(OPEN_MS, socket.opened);
-  } catch {
-    close();
-    return undefined;
-  }
+  const socket = await openSocket(url);
+  if (!socket) return undefined;
+  const close = () => closeSocket(socket);
   signal.addEventListener("abort", close);
   try {
     signal.throwIfAborted();
-    const fields = new Headers({ ...headers, host, "content-length": String(size), connection: "keep-alive" });
     // Of HTTP/1.0, so that the answer comes in one piece whatever stands between; kept alive, so that one that comes before the body's end
     // is not lost with the connection.
-    const lines = [`PUT ${pathname}${search} HTTP/1.0`, ...[...fields].map(([name, value]) => `${name}: ${value}`)];
-    const head = new TextEncoder().encode(lines.join("\r\n") + HEAD_END);
+    const fields = { ...headers, "content-length": String(size), connection: "keep-alive" };
+    const head = headOf("PUT", "1.0", { url, headers: fields });
     const answer = readAnswer(socket.readable);
     answer.catch(() => undefined);
     const answered = send(head, body, socket.writable).then(
@@ -65,13 +49,7 @@ export async function putOverSocket(
 async function send(head: Uint8Array, body: ReadableStream<Uint8Array>, to: WritableStream): Promise<void> {
   const writer = to.getWriter();
   await within(STALL_MS, writer.write(head));
-  const reader = body.getReader({ mode: "byob" });
-  for (let buffer = new ArrayBuffer(PIECE_BYTES); ;) {
-    const { value, done } = await reader.readAtLeast(PIECE_BYTES, new Uint8Array(buffer));
-    if (value && value.length > 0) await within(STALL_MS, writer.write(value));
-    if (done) return;
-    buffer = value.buffer;
-  }
+  await sendPieces(body, (bytes) => within(STALL_MS, writer.write(bytes)), PIECE_BYTES);
 }
 
 /** What has a length, or no body at all. */
@@ -92,16 +70,4 @@ async function readAnswer(from: ReadableStream<Uint8Array>): Promise<Response> {
     return new Response(content || null, { status: Number(status) });
   }
   throw new Error("the host gave no answer");
-}
-
-async function within<T>(ms: number, promise: Promise<T>): Promise<T> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const late = new Promise<never>((_, fail) => {
-    timer = setTimeout(() => fail(new Error(`nothing happened for ${ms} ms`)), ms);
-  });
-  try {
-    return await Promise.race([promise, late]);
-  } finally {
-    clearTimeout(timer);
-  }
 }

@@ -4,13 +4,12 @@ import { asApiError } from "../contract/errors.ts";
 import { errorOfHostAnswer, hostAway } from "../contract/host-answer.ts";
 import { HOST_FAILURES } from "../sandbox/process-output.ts";
 import type { SandboxRpc, Scope } from "../sandbox/rpc.ts";
+import { SOCKET_BODY_BYTES } from "./plain-socket.ts";
 import { sentBody } from "./sent-body.ts";
 import { putOverSocket } from "./socket-put.ts";
 
 /** Up to here a body passes the sandbox's object, which needs no call of its own then. */
 const SMALL_BODY_BYTES = 65_536;
-/** From here on a body is worth a connection of its own. */
-const SOCKET_BODY_BYTES = 1_048_576;
 
 /** Hands the body of a request to the sandbox; `describe` says what it is to become. One on a host gets a large one without its object. */
 export async function upload(

@@ -1,6 +1,7 @@
 import type { ContainerStatus, ExecSpec, ImageTarget, ProcessStatus, StartSpec } from "../contract/host-protocol.ts";
 import type { AttachSpec } from "../contract/attach.ts";
 import type { ByteRange } from "../contract/byte-range.ts";
+import type { PortTarget } from "../contract/body-apart.ts";
 import type { ByteSource, ByteTarget } from "../contract/byte-source.ts";
 import type { FileInfo, FileList, FileListRequest } from "../contract/file.ts";
 import type { NetworkPolicy } from "../contract/network.ts";
@@ -97,6 +98,14 @@ export interface MovedDeadline {
 export interface NetworkChange {
   revision: number;
   policy: NetworkPolicy;
+}
+
+/** A request to a port, as the object has it. */
+export interface ConnectCall {
+  /** The address that it comes from, where that is known. */
+  client?: string | undefined;
+  /** A body is to follow. */
+  bodyFollows: boolean;
 }
 
 /**
@@ -196,7 +205,7 @@ export interface Backend {
   connect(port: number, request: Request, client?: string): Promise<Response>;
   /**
    * The request of the same method to the host that does so, for whoever has the body: it need not pass the sandbox's object. A problem in its answer
-   * is marked as one. Absent where the container is beside the object.
+   * is marked as one. Where a body follows, that may go apart from it. Absent where the container is beside the object.
    */
-  connectTarget?(port: number, request: Request, client?: string): Promise<ByteTarget>;
+  connectTarget?(port: number, request: Request, call: ConnectCall): Promise<PortTarget>;
 }

@@ -43,6 +43,7 @@ import { ExecRequestSchema, PROCESS_FINISH_REASONS, TerminalSizeSchema } from ".
  * | `POST   /v1/sandboxes/{id}/snapshots/{imageId}?wait_ms=` | SnapshotSpec → SnapshotStatus    |
  * | `GET    /v1/sandboxes/{id}/ports/{port}`               | → {open}                           |
  * | `ANY    /v1/sandboxes/{id}/ports/{port}/proxy`         | any request; target in `x-sandbar-target` |
+ * | `PUT    /v1/sandboxes/{id}/ports/{port}/bodies/{uuid}` | → 101, then the body of such a request: see `body-apart.ts` |
  * | `DELETE /v1/images/{imageId}`                          | → 204                              |
  *
  * A request to a port says in `x-sandbar-host`, `x-sandbar-protocol` and `x-sandbar-client` how and from which address it was called.

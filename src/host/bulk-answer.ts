@@ -1,7 +1,5 @@
 import type { ClientRequest, IncomingMessage, ServerResponse } from "node:http";
-import { Socket } from "node:net";
-import { descriptorOf } from "./linux/sockets.ts";
-import { duplicate } from "./linux/libc.ts";
+import { readInto, secondOf } from "./raw-socket.ts";
 
 /** From here on a body is worth what it costs to turn to it. */
 const BULK_BYTES = 1_048_576;
@@ -15,6 +13,8 @@ export interface BulkAnswer {
   response: ServerResponse;
   /** Called whenever bytes move. */
   moved: () => void;
+  /** True where the connection broke, and it was not the reader of the answer who heard of it. */
+  hasBroken: () => boolean;
 }
 
 /**
@@ -40,10 +40,18 @@ function isBulk(upstream: ClientRequest, { headers, statusCode }: IncomingMessag
   );
 }
 
-function passPieces({ answer, response, moved }: BulkAnswer): void {
+function passPieces({ answer, response, moved, hasBroken }: BulkAnswer): void {
   answer.on("error", () => response.destroy());
-  answer.on("data", moved).pipe(response);
+  answer.on("data", moved).pipe(response, { end: false });
+  answer.once("end", () => {
+    if (hasBroken() && endsWithConnection(answer)) response.destroy();
+    else response.end();
+  });
 }
+
+/** Says nothing of where it ends but that it has. */
+const endsWithConnection = ({ headers, statusCode }: IncomingMessage) =>
+  headers["content-length"] === undefined && headers["transfer-encoding"] === undefined && !BODILESS.has(statusCode!);
 
 function passBulk(bulk: BulkAnswer, length: number): void {
   const { upstream, answer, response, moved } = bulk;
@@ -59,16 +67,14 @@ function passBulk(bulk: BulkAnswer, length: number): void {
   // From here on nobody else reads the connection: it is let go of before anything more can come.
   answer.on("error", () => {});
   upstream.destroy();
-  const buffer = Buffer.allocUnsafeSlow(BUFFER_BYTES);
-  const take = (size: number): boolean => {
-    const part = buffer.subarray(0, Math.min(size, left));
+  const socket = readInto(Buffer.allocUnsafeSlow(BUFFER_BYTES), fd, (bytes) => {
+    const part = bytes.subarray(0, left);
     left -= part.length;
     moved();
     response.write(part, () => (left === 0 ? finish() : socket.resume()));
     // No more until these are out of the buffer.
     return false;
-  };
-  const socket = new Socket({ fd, allowHalfOpen: true, onread: { buffer, callback: take } });
+  });
   const finish = () => {
     response.end();
     socket.destroy();
@@ -79,14 +85,4 @@ function passBulk(bulk: BulkAnswer, length: number): void {
   socket.on("error", broke).on("end", broke).on("close", broke);
   response.once("close", () => socket.destroy());
   if (left === 0) finish();
-}
-
-/** A descriptor of the same connection; undefined of one that has none, such as one that is encrypted here. */
-function secondOf(socket: Socket): number | undefined {
-  const fd = descriptorOf(socket);
-  try {
-    return fd === undefined ? undefined : duplicate(fd);
-  } catch {
-    return undefined;
-  }
 }

@@ -16,6 +16,7 @@ import { TUNNEL_QUIET_MS } from "../process/activity.ts";
 import { Pump } from "./logs/pump.ts";
 import type { ProcessTableOptions } from "./process-table-options.ts";
 import { Reporter } from "./report.ts";
+import { RequestBodies } from "./request-bodies.ts";
 import type { Runtime } from "./runtime.ts";
 import { createHostServer } from "./server.ts";
 import { Snapshots } from "./snapshots.ts";
@@ -91,7 +92,8 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   const attachments = new Attachments({ controlPlaneUrl, hostId, keys });
 
   const { tunnelQuietMs = TUNNEL_QUIET_MS } = options;
-  const context = { info, runtime, containers, snapshots, volumes, networks, attachments, tunnelQuietMs };
+  const bodies = new RequestBodies();
+  const context = { info, runtime, containers, snapshots, volumes, networks, attachments, bodies, tunnelQuietMs };
   const server = createHostServer({ ...context, keys });
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);
@@ -131,6 +133,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       else containers.close();
       volumes.close();
       attachments.close();
+      bodies.close();
       const grace = setTimeout(() => server.closeAllConnections(), CLOSE_GRACE_MS);
       // Upgraded connections are no longer the server's to close; nobody waits for them.
       const limit = new Promise<void>((resolve) => setTimeout(resolve, 2 * CLOSE_GRACE_MS).unref());

@@ -20,6 +20,10 @@ export function passHead(answer: IncomingMessage, response: ServerResponse): boo
   return true;
 }
 
+/** The head of our own answer that agrees to another protocol. */
+export const headOfAgreement = (protocol: string) =>
+  `HTTP/1.1 101 ${STATUS_CODES[101]}\r\nConnection: Upgrade\r\nUpgrade: ${protocol}\r\n\r\n`;
+
 /** The head of an answer that agrees to another protocol, as it is passed on where Node leaves the connection to us. */
 export const headOfUpgrade = (answer: IncomingMessage) => headOf(answer, upgradeTo(answer.headers.upgrade));
 

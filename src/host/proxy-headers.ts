@@ -34,16 +34,20 @@ export interface HandedOn {
   protocol: string | undefined;
   client: string | undefined;
   signedInAuthorization: boolean;
+  /** The body comes by itself: what the request says of its length is not true of that. */
+  isBodyApart: boolean;
 }
 
 /** The headers that the sandbox's app gets: those of the user, and of where it comes from what the control plane says alone. */
-export function headersForApp(raw: string[], { host, protocol, client, signedInAuthorization }: HandedOn): string[] {
+export function headersForApp(raw: string[], handedOn: HandedOn): string[] {
+  const { host, protocol, client, signedInAuthorization, isBodyApart } = handedOn;
   const headers: string[] = [];
   const kept = endToEndHeaders(raw);
   for (let i = 0; i < kept.length; i += 2) {
     const name = kept[i]!.toLowerCase();
     if (name === "host" && host !== undefined) continue;
     if (name === "authorization" && signedInAuthorization) continue;
+    if (name === "content-length" && isBodyApart) continue;
     if (isClaim(name)) continue;
     headers.push(kept[i]!, kept[i + 1]!);
   }

@@ -5,6 +5,7 @@ import { passBody } from "./bulk-answer.ts";
 import { hasBody, headOfLast, headOfUpgrade, passHead, upgradeTo } from "./http-head.ts";
 import { forwardedTarget, headersForApp } from "./proxy-headers.ts";
 import type { Container } from "./runtime.ts";
+import type { RequestBody } from "./request-bodies.ts";
 import { splice } from "./splice.ts";
 import { tooSlow, withTimeLimit } from "./time-limit.ts";
 
@@ -40,6 +41,12 @@ export async function isPortOpen(container: Container, port: number): Promise<bo
   }
 }
 
+/** A body that does not come with its request, and its length in bytes; undefined of one in chunks. */
+export interface BodyApart {
+  from: RequestBody;
+  length: number | undefined;
+}
+
 /** Asks the app on the port what the request asks; its answer passes as it is, as it comes. `moved` is called whenever bytes do. */
 export async function forwardRequest(
   container: Container,
@@ -47,13 +54,17 @@ export async function forwardRequest(
   request: IncomingMessage,
   response: ServerResponse,
   moved: () => void,
+  body?: BodyApart,
 ): Promise<void> {
-  const upstream = await ask(container, port, request);
+  const upstream = await ask(container, port, request, [], body);
   request.on("data", moved);
   await new Promise<void>((resolve, reject) => {
-    let hasAnswered = false;
+    let begun: IncomingMessage | undefined;
+    let hasBroken = false;
     upstream.on("error", (cause) => {
-      if (hasAnswered) response.destroy();
+      // An answer that has come to its end is still passed on.
+      if (begun?.complete) return;
+      if (begun) response.destroy();
       else
         reject(new ApiError("port_unreachable", { detail: "The app closed the connection without an answer.", cause }));
     });
@@ -75,18 +86,29 @@ export async function forwardRequest(
         reject(new ApiError("port_unreachable", { detail: "The app's answer is none that HTTP knows." }));
         return;
       }
-      hasAnswered = true;
-      passBody({ upstream, answer, response, moved });
+      begun = answer;
+      passBody({ upstream, answer, response, moved, hasBroken: () => hasBroken });
     });
     // Node takes an unasked 101 off the response path.
     upstream.once("upgrade", (_, socket) => {
       socket.destroy();
       reject(new ApiError("port_unreachable", { detail: "The app switched protocols unasked." }));
     });
-    if (!hasBody(request)) return void upstream.end();
+    if (!body && !hasBody(request)) return void upstream.end();
     // Who sends a body may wait for an answer to what came before it.
     upstream.flushHeaders();
-    request.pipe(upstream);
+    if (!body) return void request.pipe(upstream);
+    const broke = (error: ApiError) => {
+      if (begun?.complete) return;
+      if (begun) response.destroy();
+      reject(error);
+      upstream.destroy();
+    };
+    const refused = () => void (hasBroken ||= !begun?.complete);
+    const pass = (app: Duplex) => body.from.passTo(app, { length: body.length, moved, broke, refused });
+    if (upstream.socket) pass(upstream.socket);
+    // Node writes the head right after it has told of the connection.
+    else upstream.once("socket", (app) => process.nextTick(pass, app));
   });
 }
 
@@ -144,6 +166,7 @@ async function ask(
   port: number,
   request: IncomingMessage,
   added: string[] = [],
+  body?: BodyApart,
 ): Promise<ClientRequest> {
   const path = forwardedTarget(request.headers["x-sandbar-target"]);
   const said = (name: string) => {
@@ -155,8 +178,11 @@ async function ask(
     protocol: said("protocol"),
     client: said("client"),
     signedInAuthorization: request.headers["x-sandbar-signature"] === undefined,
+    isBodyApart: body !== undefined,
   });
-  if (request.headers["transfer-encoding"] !== undefined) added = [...added, "Transfer-Encoding", "chunked"];
+  if (body?.length !== undefined) added = [...added, "Content-Length", String(body.length)];
+  else if (body || request.headers["transfer-encoding"] !== undefined)
+    added = [...added, "Transfer-Encoding", "chunked"];
   if (added[0] !== "Connection") added = ["Connection", "close", ...added];
   const socket = await dial(container, port);
   try {

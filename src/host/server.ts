@@ -3,17 +3,15 @@ import type { Duplex } from "node:stream";
 import { ApiError } from "../contract/errors.ts";
 import { ReplayGuard, verifyRequest } from "../contract/host-token.ts";
 import type { HostKeys } from "./host-keys.ts";
-import { proxyUpgrade } from "./server/proxy-routes.ts";
 import { problemOf, sendError, toApiError } from "./server/respond.ts";
 import type { HostContext } from "./server/route.ts";
-import { findRoute } from "./server/router.ts";
+import { findRoute, findUpgrade } from "./server/router.ts";
 
 /** Longer than the pauses of the Worker, so that it finds its connections open. */
 const KEEP_ALIVE_MS = 75_000;
 const HEADERS_TIMEOUT_MS = 15_000;
 /** How long the rest of a refused upload is read. */
 const DISCARD_TIMEOUT_MS = 5_000;
-const PROXY_PATH = /^\/v1\/sandboxes\/([^/]+)\/ports\/(\d+)\/proxy$/;
 
 export interface HostServerOptions extends HostContext {
   keys: HostKeys;
@@ -60,9 +58,8 @@ export function createHostServer(options: HostServerOptions): Server {
     try {
       await verify(request);
       const { path } = splitTarget(request.url!);
-      const { args } = findRoute(request.method!, path);
-      if (!PROXY_PATH.test(path)) throw new ApiError("invalid_request", { detail: "This path upgrades to nothing." });
-      await proxyUpgrade(options, args, request, socket, head);
+      const { handler, args } = findUpgrade(request.method!, path);
+      await handler({ host: options, request, socket, head }, ...args);
     } catch (error) {
       refuseUpgrade(socket, toApiError(error));
     }

@@ -46,7 +46,10 @@ export async function forwardToPort(
     if (call.failure) await requireNews(host, call.failure);
     const backend = await host.running();
     if (!call.isThrough) {
-      const target = await backend.connectTarget?.(port, admitted, client);
+      const target = await backend.connectTarget?.(port, admitted, {
+        client,
+        bodyFollows: call.bodyFollows ?? false,
+      });
       if (target) return onwardAnswer({ kind: "host", ...target });
       if (call.bodyFollows) return onwardAnswer({ kind: "object" });
     }

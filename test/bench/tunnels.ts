@@ -1,5 +1,6 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { Agent, get } from "node:http";
 import { WebSocket } from "ws";
 import { Instance, type RuntimeName } from "../e2e/instance.ts";
@@ -101,9 +102,14 @@ async function benchLatency({ ours, direct }: Ways, quick: boolean, add: (row: R
 
 async function benchThroughput({ ours, direct }: Ways, quick: boolean, add: (row: Row) => void): Promise<void> {
   const mib = quick ? 256 : 1024;
+  const folder = mkdtempSync("/tmp/sandbar-bench-");
+  const file = `${folder}/zeros`;
+  writeFileSync(file, "");
+  truncateSync(file, mib * MIB);
   for (const [what, curl] of [
     [`download of ${mib} MiB through a tunnel`, (way: Way) => download(way, mib)],
-    [`upload of ${mib} MiB through a tunnel`, (way: Way) => upload(way, mib)],
+    [`upload of ${mib} MiB through a tunnel`, (way: Way) => upload(way, mib, `cat /dev/null`, file)],
+    [`upload of ${mib} MiB in chunks through a tunnel`, (way: Way) => upload(way, mib, `cat ${file}`, "-")],
   ] as const) {
     const [through, beside]: [number[], number[]] = [[], []];
     for (let round = 0; round < 3; round++) {
@@ -113,12 +119,14 @@ async function benchThroughput({ ours, direct }: Ways, quick: boolean, add: (row
     const rate = (times: number[]) => (times.length > 0 ? (mib * MIB) / 1e3 / percentile(times, 0.5) : undefined);
     add({ what, unit: "MB/s", ours: rate(through)!, engine: rate(beside), target: { atLeast: 0.7 } });
   }
+  rmSync(folder, { recursive: true });
 }
 
 const download = ({ url, host }: Way, mib: number) =>
   shell(`curl -sf -m 300 -H 'host: ${host}' '${url}/bytes?mib=${mib}' | wc -c`, String(mib * MIB));
-const upload = ({ url, host }: Way, mib: number) =>
-  shell(`head -c ${mib * MIB} /dev/zero | curl -sf -m 300 -H 'host: ${host}' -T - '${url}/sink'`, String(mib * MIB));
+/** curl names the length of a file, and sends its standard input in chunks. */
+const upload = ({ url, host }: Way, mib: number, input: string, from: string) =>
+  shell(`${input} | curl -sf -m 300 -H 'host: ${host}' -T ${from} '${url}/sink'`, String(mib * MIB));
 
 /** Runs it, and checks what it says. */
 async function shell(script: string, expected: string): Promise<void> {

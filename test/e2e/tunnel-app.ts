@@ -26,6 +26,11 @@ def say(stream, method, body, *more):
 
 def answer(stream, method, path, headers):
     if headers.get("upgrade") == "websocket": return websocket(stream, headers)
+    if path == "/enough":
+        packer = zlib.compressobj(wbits=31)
+        packed = packer.compress(b"enough") + packer.flush()
+        return stream.write(b"HTTP/1.1 413 Enough\\r\\nContent-Encoding: gzip\\r\\nContent-Length: %d\\r\\n\\r\\n%s" % (len(packed), packed))
+    if path == "/echo": return echo(stream, headers)
     if method == "POST":
         digest, size = hashlib.sha256(), 0
         for chunk in body(stream, headers): digest.update(chunk); size += len(chunk)
@@ -46,15 +51,24 @@ def answer(stream, method, path, headers):
         return
     say(stream, method, json(path=path, headers=headers))
 
+def parts(stream, left):
+    while left > 0:
+        part = stream.read1(min(left, 1 << 20)); left -= len(part)
+        if not part: open("/tmp/broke-off", "w"); raise ConnectionError
+        yield part
+
 def body(stream, headers):
     if "content-length" in headers:
-        left = int(headers["content-length"])
-        while left > 0:
-            chunk = stream.read(min(left, 1 << 20)); left -= len(chunk); yield chunk
+        yield from parts(stream, int(headers["content-length"]))
         return
-    while (length := int(stream.readline().strip(), 16)):
-        yield stream.read(length); stream.readline()
+    while (length := int(stream.readline().strip() or b"1", 16)):
+        yield from parts(stream, length); stream.readline()
     stream.readline()
+
+def echo(stream, headers):
+    stream.write(b"HTTP/1.1 200 OK\\r\\nTransfer-Encoding: chunked\\r\\n\\r\\n"); stream.flush()
+    for part in body(stream, headers): stream.write(b"%x\\r\\n%s\\r\\n" % (len(part), part)); stream.flush()
+    stream.write(b"0\\r\\n\\r\\n")
 
 def websocket(stream, headers):
     accept = base64.b64encode(hashlib.sha1((headers["sec-websocket-key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11").encode()).digest())

@@ -8,7 +8,7 @@ export interface Asked {
   path?: string;
   method?: string;
   headers?: OutgoingHttpHeaders;
-  body?: Iterable<Buffer>;
+  body?: Iterable<Buffer> | AsyncIterable<Buffer>;
 }
 
 export interface Answer {
@@ -27,11 +27,12 @@ export function openTunnel(
     const all = { host, ...headers };
     const request = httpRequest({ host: "127.0.0.1", port, method, path, headers: all, timeout: 60_000 }, done);
     request.on("error", fail).on("timeout", () => request.destroy(new Error("no answer")));
-    void (async () => {
-      for (const chunk of body ?? [])
+    const send = async () => {
+      for await (const chunk of body ?? [])
         if (!request.write(chunk)) await new Promise((wake) => request.once("drain", wake));
       request.end();
-    })();
+    };
+    send().catch((error: Error) => request.destroy(error));
   });
 }
 

@@ -12,7 +12,8 @@ import {
   type StartSpec,
 } from "../../contract/host-protocol.ts";
 import type { AttachSpec } from "../../contract/attach.ts";
-import type { ByteSource, ByteTarget } from "../../contract/byte-source.ts";
+import type { ByteSource } from "../../contract/byte-source.ts";
+import type { PortTarget } from "../../contract/body-apart.ts";
 import { ApiError } from "../../contract/errors.ts";
 import type { Cursor } from "../../contract/events.ts";
 import { problemInPlaceOf } from "../../contract/host-answer.ts";
@@ -32,6 +33,7 @@ import {
 } from "../../contract/volume-mount.ts";
 import type {
   Backend,
+  ConnectCall,
   MovedDeadline,
   NetworkChange,
   SnapshotOrder,
@@ -176,9 +178,12 @@ export class DockerBackend extends HostFiles implements Backend {
     return answer;
   }
 
-  async connectTarget(port: number, request: Request, client?: string): Promise<ByteTarget> {
+  async connectTarget(port: number, request: Request, call: ConnectCall): Promise<PortTarget> {
     const { url, headers } = await this.client.target(this.#proxyPath(port), request.method);
-    return { url, headers: { ...Object.fromEntries(onwardHeaders(request, client)), ...headers } };
+    const target = { url, headers: { ...Object.fromEntries(onwardHeaders(request, call.client)), ...headers } };
+    if (!call.bodyFollows) return target;
+    const id = crypto.randomUUID();
+    return { ...target, body: { id, ...(await this.client.target(`${this.base}/ports/${port}/bodies/${id}`)) } };
   }
 
   #proxyPath(port: number): string {

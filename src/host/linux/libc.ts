@@ -86,9 +86,9 @@ export function spliceToFile(pipe: number, file: number, offset: number, length:
   return result(calls.splice(pipe, null, file, [offset], length, SPLICE_F_MOVE | SPLICE_F_NONBLOCK));
 }
 
-/** Moves bytes from a pipe to where no offset counts, such as /dev/null. */
-export function spliceAway(pipe: number, to: number, length: number): Result {
-  return result(calls.spliceUnplaced(pipe, null, to, null, length, SPLICE_F_MOVE | SPLICE_F_NONBLOCK));
+/** Moves bytes from one descriptor to another, one of them a pipe, and the other such that no offset counts: a connection, or /dev/null. */
+export function spliceOn(from: number, to: number, length: number): Result {
+  return result(calls.spliceUnplaced(from, null, to, null, length, SPLICE_F_MOVE | SPLICE_F_NONBLOCK));
 }
 
 /** Lets a pipe hold more, where the machine allows it. */

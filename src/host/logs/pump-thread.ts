@@ -1,6 +1,6 @@
 import { closeSync, openSync, readSync } from "node:fs";
 import { parentPort, receiveMessageOnPort, workerData } from "node:worker_threads";
-import { EAGAIN, EDQUOT, EINTR, ENOSPC, Epoll, growPipe, spliceAway, spliceToFile } from "../linux/libc.ts";
+import { EAGAIN, EDQUOT, EINTR, ENOSPC, Epoll, growPipe, spliceOn, spliceToFile } from "../linux/libc.ts";
 import type { PumpCommand, PumpMemory, PumpNews } from "./pump-protocol.ts";
 import { SEGMENT_BYTES, SegmentWriter } from "./segments.ts";
 
@@ -94,7 +94,7 @@ function move(stream: Stream): void {
     if (file === undefined) return hold(stream, true);
     const { value, errno } =
       file === nowhere
-        ? spliceAway(stream.fd, nowhere, room)
+        ? spliceOn(stream.fd, nowhere, room)
         : spliceToFile(stream.fd, file, stream.length % SEGMENT_BYTES, room);
     if (errno === EINTR) continue;
     if (errno === EAGAIN) return;

@@ -1,4 +1,4 @@
-import type { z } from "zod";
+import { z } from "zod";
 import { ApiError } from "../../contract/errors.ts";
 import { idSchema, ProcessIdSchema } from "../../contract/ids.ts";
 import { getArchive, putArchive } from "./archive-routes.ts";
@@ -25,8 +25,8 @@ import {
   signalProcess,
   writeStdin,
 } from "./process-routes.ts";
-import { proxyRequest } from "./proxy-routes.ts";
-import type { Handler } from "./route.ts";
+import { proxyRequest, proxyUpgrade, takeBody } from "./proxy-routes.ts";
+import type { Handler, UpgradeHandler } from "./route.ts";
 import { deleteFile, listFiles, postDirectory, postMove, statFile } from "./tree-routes.ts";
 import { watchPath } from "./watch-routes.ts";
 import { commitVolumes, reloadVolumes } from "./volume-routes.ts";
@@ -64,6 +64,12 @@ const ROUTES: Record<string, Record<string, Handler>> = {
   "/v1/images/{image}": { DELETE: removeImage },
 };
 
+/** Requests that ask to upgrade. */
+const UPGRADES: Record<string, Record<string, UpgradeHandler>> = {
+  [`${SANDBOX}/ports/{port}/proxy`]: { ANY: proxyUpgrade },
+  [`${SANDBOX}/ports/{port}/bodies/{body}`]: { PUT: takeBody },
+};
+
 const isPort = (text: string) => /^[1-9]\d{0,4}$/.test(text) && Number(text) <= 65_535;
 const fits = (schema: z.ZodType) => (text: string) => schema.safeParse(text).success;
 const VARIABLES: Record<string, (segment: string) => boolean> = {
@@ -71,14 +77,27 @@ const VARIABLES: Record<string, (segment: string) => boolean> = {
   "{process}": fits(ProcessIdSchema),
   "{image}": fits(idSchema("image")),
   "{port}": isPort,
+  "{body}": fits(z.uuid()),
 };
 
-const routes = Object.entries(ROUTES).map(([pattern, handlers]) => ({ segments: pattern.split("/"), handlers }));
+interface Route<Handles> {
+  segments: string[];
+  handlers: Record<string, Handles>;
+}
+const tableOf = <Handles>(routes: Record<string, Record<string, Handles>>): Route<Handles>[] =>
+  Object.entries(routes).map(([pattern, handlers]) => ({ segments: pattern.split("/"), handlers }));
+const routes = tableOf(ROUTES);
+const upgrades = tableOf(UPGRADES);
 
 /** The handler of a path and its arguments. Throws `not_found` and `method_not_allowed`. */
-export function findRoute(method: string, path: string): { handler: Handler; args: string[] } {
+export const findRoute = (method: string, path: string) => find(routes, method, path);
+
+/** The same of a request that asks to upgrade. */
+export const findUpgrade = (method: string, path: string) => find(upgrades, method, path);
+
+function find<Handles>(table: Route<Handles>[], method: string, path: string): { handler: Handles; args: string[] } {
   const segments = path.split("/");
-  for (const route of routes) {
+  for (const route of table) {
     const args = match(route.segments, segments);
     if (!args) continue;
     const handler = route.handlers[method] ?? route.handlers["ANY"];
