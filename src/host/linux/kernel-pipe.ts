@@ -1,9 +1,7 @@
 import { closeSync, readSync } from "node:fs";
-import { call, check, growPipe, result, spliceOn } from "./libc.ts";
+import { call, check, growPipe, OPEN_FLAGS, result, spliceOn } from "./libc.ts";
 
 const pipe2 = call("int pipe2(_Out_ int *fds, int flags)");
-/** Not blocking, and not for the programs that this process starts. */
-const FLAGS = 0o4000 | 0o2000000;
 
 /** A pipe, through which bytes go from one connection to another without coming out of the kernel. */
 export class KernelPipe {
@@ -15,7 +13,7 @@ export class KernelPipe {
   /** Throws where there is none to be had. It holds up to so many bytes, or what the machine allows. */
   constructor(bytes: number) {
     const ends: [number, number] = [-1, -1];
-    check("pipe2", result(pipe2(ends, FLAGS)));
+    check("pipe2", result(pipe2(ends, OPEN_FLAGS)));
     [this.#out, this.#in] = ends;
     growPipe(this.#in, bytes);
   }
@@ -25,7 +23,7 @@ export class KernelPipe {
     return this.#held;
   }
 
-  /** Lets in what is there to read, at most so much. False where that is nothing now, or nothing ever. */
+  /** Lets in what is there to read, at most so much. False where that is nothing now, or nothing ever, which a read tells. */
   letIn(from: number, limit: number): boolean {
     const { value } = spliceOn(from, this.#in, limit);
     this.#held += Math.max(0, value);

@@ -17,6 +17,9 @@ export const EINTR = 4;
 export const ENOSPC = 28;
 export const EDQUOT = 122;
 
+/** Of pipes and sockets: not blocking, and not for the programs that this process starts. */
+export const OPEN_FLAGS = 0o4000 | 0o2000000;
+
 const EPOLLIN = 0x001;
 const EPOLL_CTL_ADD = 1;
 const EPOLL_CTL_DEL = 2;

@@ -1,16 +1,14 @@
 import type { Socket } from "node:net";
-import { call, check, result } from "./libc.ts";
+import { call, check, OPEN_FLAGS, result } from "./libc.ts";
 
 const socket = call("int socket(int domain, int type, int protocol)");
 
 export const AF_INET = 2;
 export const AF_INET6 = 10;
-/** Not blocking, and not for the programs that this process starts. */
-const SOCK_FLAGS = 0o4000 | 0o2000000;
 
 /** Makes a socket in the network namespace of this thread, which never blocks; the caller's to close. Throws an error with `errno`. */
 export const makeSocket = (family: number, type: number, protocol = 0): number =>
-  check("socket", result(socket(family, type | SOCK_FLAGS, protocol)));
+  check("socket", result(socket(family, type | OPEN_FLAGS, protocol)));
 
 /** The descriptor of a connection, which Node keeps to itself; undefined of one that is closed, or is no socket of the kernel's. */
 export function descriptorOf(socket: Socket): number | undefined {
