@@ -7,7 +7,7 @@ import { HOST_FAILURES } from "../sandbox/process-output.ts";
 import { fetchWithBodyApart } from "./body-apart.ts";
 import { clientAddress } from "./client-address.ts";
 import type { Env } from "./env.ts";
-import { SOCKET_BODY_BYTES } from "./plain-socket.ts";
+import { isWorthSocket } from "./plain-socket.ts";
 import { fetchFromSandbox } from "./sandbox-client.ts";
 import { contentLength } from "./sent-body.ts";
 import { headersForApp } from "./tunnel-headers.ts";
@@ -70,12 +70,10 @@ async function send(target: PortTarget, request: Request): Promise<Response> {
 }
 
 async function answerOf(target: PortTarget, { method, headers, body, signal }: Request): Promise<Response> {
-  if (body && target.url.startsWith("http:")) {
-    const size = contentLength(headers);
-    const answer =
-      size !== undefined && size < SOCKET_BODY_BYTES
-        ? undefined
-        : await fetchWithBodyApart(target, { method, body, size, signal });
+  const size = contentLength(headers);
+  // One that does not say its length may be of any.
+  if (body && isWorthSocket(target.url, size ?? Infinity)) {
+    const answer = await fetchWithBodyApart(target, { method, body, size, signal });
     if (answer) return answer;
   }
   return fetch(target.url, { method, headers: target.headers, body, signal, redirect: "manual" });

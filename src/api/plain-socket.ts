@@ -1,12 +1,13 @@
 import { connect } from "cloudflare:sockets";
 import type { ByteTarget } from "../contract/byte-source.ts";
 
-/** From here on a body is worth a connection of its own. */
-export const SOCKET_BODY_BYTES = 1_048_576;
-
+const LARGE_BYTES = 1_048_576;
 const OPEN_MS = 10_000;
 const HTTP_PORT = 80;
 export const HEAD_END = "\r\n\r\n";
+
+/** Whether a body of so many bytes is worth a connection of its own to a host at that URL. */
+export const isWorthSocket = (url: string, bytes: number) => url.startsWith("http:") && bytes >= LARGE_BYTES;
 
 /** A connection to a host that is reached by plain HTTP; undefined where none can be had: the platform opens none to its own addresses. */
 export async function openSocket(url: string, limitMs = OPEN_MS): Promise<Socket | undefined> {

@@ -2,6 +2,7 @@ import type { ByteTarget } from "../contract/byte-source.ts";
 import { closeSocket, headOf, HEAD_END, openSocket, within } from "./plain-socket.ts";
 import { sendPieces } from "./send-body.ts";
 
+/** What is read at least at once: nobody looks at a file before its end. */
 const PIECE_BYTES = 262_144;
 /** How long a host may take nothing, or say nothing at the end: longer than it waits itself for the disk of a sandbox. */
 const STALL_MS = 300_000;

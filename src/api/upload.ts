@@ -4,7 +4,7 @@ import { asApiError } from "../contract/errors.ts";
 import { errorOfHostAnswer, hostAway } from "../contract/host-answer.ts";
 import { HOST_FAILURES } from "../sandbox/process-output.ts";
 import type { SandboxRpc, Scope } from "../sandbox/rpc.ts";
-import { SOCKET_BODY_BYTES } from "./plain-socket.ts";
+import { isWorthSocket } from "./plain-socket.ts";
 import { sentBody } from "./sent-body.ts";
 import { putOverSocket } from "./socket-put.ts";
 
@@ -63,7 +63,7 @@ async function put(
   size: number | undefined,
   signal: AbortSignal,
 ): Promise<Response> {
-  if (size !== undefined && size >= SOCKET_BODY_BYTES && target.url.startsWith("http:")) {
+  if (size !== undefined && isWorthSocket(target.url, size)) {
     const answer = await putOverSocket(target, body, size, signal);
     if (answer) return answer;
   }
