@@ -2,6 +2,7 @@ import { once } from "node:events";
 import { createServer, get, request as httpRequest, type IncomingMessage } from "node:http";
 import { connect, createServer as createTcpServer, type AddressInfo, type Server, type Socket } from "node:net";
 import { afterEach, beforeEach, expect, test } from "vitest";
+import { passBody } from "../../src/host/bulk-answer.ts";
 import { forwardRequest } from "../../src/host/proxy.ts";
 import type { Container } from "../../src/host/runtime.ts";
 import { until } from "./signed-host.ts";
@@ -151,4 +152,26 @@ test("one that begins before its question is at an end passes beside it", async 
   const [message] = (await once(request, "response")) as [IncomingMessage];
   request.end(Buffer.alloc(size - 1000));
   expect((await bodyOf(message)).equals(pattern(size))).toBe(true);
+});
+
+test.each([
+  ["without a length", "HTTP/1.1 200 OK\r\n\r\npart", "aborted"],
+  ["with a length", "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\npart", "part"],
+  ["in chunks", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\npart\r\n0\r\n\r\n", "part"],
+])("an answer %s is whole or not, where others heard that its connection broke", async (_, text, expected) => {
+  answer = (socket) => socket.end(text);
+  const between = createServer((_request, response) => {
+    const upstream = get({ port: portOf(app), host: "127.0.0.1" }, (message) => {
+      response.writeHead(message.statusCode!);
+      response.flushHeaders();
+      passBody({ upstream, answer: message, response, moved: () => {}, hasBroken: () => true });
+    });
+  });
+  await once(between.listen(0, "127.0.0.1"), "listening");
+  const asked = new Promise<IncomingMessage>((resolve, reject) => {
+    get({ port: portOf(between), host: "127.0.0.1" }, resolve).on("error", reject);
+  });
+  const got = await asked.then(bodyOf).then(String, (error: Error) => error.message);
+  expect(got).toBe(expected);
+  between.close();
 });
